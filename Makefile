@@ -1,0 +1,110 @@
+# A fresh machine needs Python 3.11 with venv, GNU make and git; `make setup` brings everything else.
+PYTHON ?= python3.11
+P ?= battery
+E ?= late_fusion
+ARGS ?=
+OUT ?= data/$(P)/standin
+LOGDIR ?= outputs
+PORT ?= 6006
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := $(BIN)/uv
+BENCHES = $(sort $(wildcard bench/bench_*.py))
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# torch's OpenMP threads spin otherwise (see shared/__init__.py); albumentations opens a URL when imported.
+export OMP_WAIT_POLICY := PASSIVE
+export NO_ALBUMENTATIONS_UPDATE := 1
+# An environment the caller happens to have activated must not become the place uv installs into.
+unexport VIRTUAL_ENV
+
+.PHONY: help
+help: ## List the targets (the default)
+	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:[^#]*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo 'Variables: P project, E experiment, ARGS overrides or pytest options, OUT, LOGDIR, PORT, PYTHON.'
+	@echo "For example: make train P=battery E=late_fusion ARGS='trainer.max_epochs=5 seed=1'"
+
+.PHONY: setup
+setup: $(STAMP) ## Make .venv with the locked packages; a second call does nothing
+
+# uv itself comes from the lock with its hash, so there is one place for its version. `uv pip sync` removes what the
+# lock does not name, hence the project goes in after it. No build isolation: that would fetch an unlocked setuptools.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v '$(PYTHON)' >/dev/null && '$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	  || { echo "setup: '$(PYTHON)' is not a working Python 3.11; install Python 3.11 with venv, or name one: make setup PYTHON=PATH" >&2; exit 1; }
+	'$(PYTHON)' -m venv $(VENV)
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/uv.lock
+	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Train, certify, calibrate and report late fusion on the stand-in data
+	$(BIN)/python -m projects.battery.train +experiment=late_fusion $(ARGS)
+
+.PHONY: standin
+standin: setup ## Make the stand-in data set of P in OUT, to look at or for data.root=OUT (a run makes its own)
+	$(BIN)/python -m projects.$(P).make_standin '$(OUT)' $(ARGS)
+
+.PHONY: train
+train: setup ## Run experiment E of project P with the overrides in ARGS
+	$(BIN)/python -m projects.$(P).train +experiment=$(E) $(ARGS)
+
+.PHONY: test
+test: setup ## Run the quick tests on two processes (ARGS goes to pytest)
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu' $(ARGS)
+
+.PHONY: test-slow
+test-slow: setup ## Run the slow tests
+	$(BIN)/python -m pytest -n 2 -m 'slow and not gpu' --timeout 900 $(ARGS)
+
+.PHONY: test-gpu
+test-gpu: setup ## Run the tests that need an accelerator
+	$(BIN)/python -m pytest -m gpu --timeout 900 $(ARGS)
+
+.PHONY: lint
+lint: setup ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: setup ## Repair style and formatting in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: typecheck
+typecheck: setup ## Check the types with mypy
+	$(BIN)/mypy
+
+.PHONY: tensorboard
+tensorboard: setup ## Show the runs under LOGDIR on the loopback address
+	$(BIN)/tensorboard --logdir '$(LOGDIR)' --host 127.0.0.1 --port $(PORT)
+
+.PHONY: bench
+bench: setup ## Measure speed with every bench/bench_*.py, one after the other
+	@test -n '$(BENCHES)' || { echo 'bench: no file matches bench/bench_*.py' >&2; exit 1; }
+	@for file in $(BENCHES); do echo "== $$file"; $(BIN)/python -m "bench.$$(basename "$$file" .py)" $(ARGS); done
+
+.PHONY: lock
+lock: setup ## Resolve pyproject.toml anew into requirements.lock (ARGS=--upgrade for the newest versions)
+	$(UV) pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+	  -o requirements.lock $(ARGS)
+
+.PHONY: clean
+clean: ## Remove caches and build leftovers; never outputs/ or data/
+	find . \( -path ./.git -o -path ./$(VENV) -o -path ./outputs -o -path ./data \) -prune \
+	  -o -type d \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+
+.PHONY: clean-all
+clean-all: clean ## Remove .venv too
+	rm -rf $(VENV)

@@ -1,0 +1,132 @@
+"""The classifier of the battery project: any of its networks under focal loss."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from projects.battery.losses import JointLoss
+from projects.battery.metrics import validation_metrics
+from projects.battery.models import build_network
+from projects.battery.sampling import correction_warning, effective_number_weights, inverse_frequency_weights
+from shared.base_module import BaseModule
+from shared.errors import ConfigError
+from shared.metric_keys import metric_key
+
+CLASS_WEIGHTS = {"inverse": inverse_frequency_weights, "effective": effective_number_weights}
+
+
+class BatteryClassifier(BaseModule):
+    """Slices (and metadata) to defect classes.
+
+    Args:
+        network: Name in `projects.battery.models.BUILDERS`.
+        parameters: Arguments of that network, such as backbone and dropout.
+        pretrained: Take the backbone's weights from the hub.
+        weights_path: Take them from a local file instead.
+        focal_gamma: Focusing exponent of the loss, >= 0; 0 is cross-entropy.
+        focal_alpha: (K,) weight of each class; None: none.
+        class_weights: "none", "inverse" or "effective": computed from the train fold's class counts.
+        label_smoothing: Share of the label spread over all classes, in [0, 1).
+        auxiliary_weight: Weight of each auxiliary head's loss, > 0.
+        classes: Class names, K (from the datamodule).
+        class_counts: Samples of each class in train, (K,) (from the datamodule).
+        meta_sizes: Number of values of each metadata column (from the datamodule).
+        balanced_sampling: Whether the train loader draws the classes equally often (from the datamodule).
+        optimizer: See `shared.optim`.
+        scheduler: See `shared.optim`.
+
+    Raises:
+        ConfigError: If class weights are given twice or under an unknown name.
+        CheckpointError: If the asked-for weights cannot be had.
+    """
+
+    loading_overrides: ClassVar[dict[str, Any]] = {"pretrained": False, "weights_path": None}
+
+    def __init__(
+        self,
+        *,
+        network: str,
+        parameters: Mapping[str, Any],
+        pretrained: bool,
+        weights_path: str | None,
+        focal_gamma: float,
+        focal_alpha: Sequence[float] | None,
+        class_weights: str,
+        label_smoothing: float,
+        auxiliary_weight: float,
+        classes: Sequence[str],
+        class_counts: Sequence[int],
+        meta_sizes: Sequence[int],
+        balanced_sampling: bool,
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+    ) -> None:
+        super().__init__(optimizer=optimizer, scheduler=scheduler)
+        self.save_hyperparameters()
+        self.classes = tuple(classes)
+        weights = weights_path or ("hub" if pretrained else "none")
+        sizes = {} if network == "timm" else {"meta_sizes": tuple(meta_sizes)}
+        self.network = build_network(network, num_classes=len(classes), weights=weights, **sizes, **dict(parameters))
+        # Convolutions run faster on the CPU and on tensor cores in this layout (docs/benchmarks.md).
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        alpha = _alpha(focal_alpha, class_weights, class_counts)
+        rows = dict.fromkeys(self.network.auxiliary_rows, auxiliary_weight)
+        self.loss = JointLoss(focal_gamma, alpha, label_smoothing, rows)
+        self.metrics = validation_metrics(len(classes))
+        self._warning = correction_warning(balanced_sampling, alpha is not None, label_smoothing > 0)
+
+    def module_groups(self) -> dict[str, tuple[str, ...]]:
+        """The network's own groups."""
+        groups = self.network.module_groups()
+        return {name: tuple(f"network.{prefix}" for prefix in prefixes) for name, prefixes in groups.items()}
+
+    def findings(self) -> list[str]:
+        """Say when several corrections for rare classes are stacked."""
+        return [] if self._warning is None else [self._warning]
+
+    def describe(self) -> dict[str, str]:
+        """Network, size, and where the first weights came from."""
+        origin = self.network.provenance
+        weights = origin.kind if origin.kind == "none" else f"{origin.kind} ({origin.detail})"
+        return {"network": str(self.hparams["network"]), **super().describe(), "pretrained weights": weights}
+
+    def shared_step(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
+        """Loss and logits; on test also the rows that come without a second image pass."""
+        features = self.network.encode_image(batch["image"])
+        rows = self.network.rows(features, batch["meta"])
+        losses = self.loss(rows, batch["target"])
+        outputs: dict[str, Any] = {
+            "loss": losses["loss"],
+            "logits": rows["logits"],
+            "target": batch["target"],
+            "sample_index": batch["sample_index"],
+        }
+        if stage == "test":
+            outputs["baselines"] = {name: logits for name, logits in rows.items() if name != "logits"}
+            if self.network.uses_metadata and "meta_permuted" in batch:
+                permuted = self.network.fuse(features, batch["meta_permuted"])
+                outputs["baselines"]["fused_metadata_permuted"] = permuted
+        return outputs
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Loss and metrics on val."""
+        outputs = super().validation_step(batch, batch_idx)
+        self.metrics.update(outputs["logits"], outputs["target"])
+        for name, metric in self.metrics.items():
+            self.log(metric_key("val", name), metric, prog_bar=name == "f1_macro")
+        return outputs
+
+
+def _alpha(focal_alpha: Sequence[float] | None, class_weights: str, counts: Sequence[int]) -> list[float] | None:
+    """The loss's class weights, from the one place that gives them."""
+    if class_weights == "none":
+        return None if focal_alpha is None else [float(value) for value in focal_alpha]
+    if focal_alpha is not None:
+        raise ConfigError("model.focal_alpha and model.class_weights both weigh the classes; set one of them")
+    if class_weights not in CLASS_WEIGHTS:
+        raise ConfigError(f"model.class_weights is {class_weights!r}; allowed are none, {', '.join(CLASS_WEIGHTS)}")
+    label = np.repeat(np.arange(len(counts)), counts)
+    return [float(value) for value in CLASS_WEIGHTS[class_weights](label, len(counts))]

@@ -1,0 +1,155 @@
+"""The datamodule with named folds: one index, one split, and loaders that tell the ledger what they are opened for."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from shared.audit import AuditTable
+from shared.errors import DataError
+from shared.folds import FOLDS
+from shared.ledger import Ledger
+from shared.sample_index import SampleIndex
+from shared.sampler import EpochSampler, ResumableLoader
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+class FoldedDataModule(LightningDataModule):
+    """Base of all datamodules: a subclass says what the samples are, how they are split and how one is read.
+
+    Slots: `build_index`, `split`, `build_dataset`; optional: `fit_rows`, `sampling_weights`, `audit_table`, `subsets`,
+    `module_arguments`, `findings`.
+
+    Args:
+        batch_size: Samples in a training batch.
+        eval_batch_size: Samples in a batch of any other fold.
+        num_workers: Loader processes; 0 reads in the training process. The batches do not depend on it.
+        seed: Seed of the split, the order and the augmentation.
+    """
+
+    def __init__(self, *, batch_size: int, eval_batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise DataError(
+                f"data.batch_size and data.eval_batch_size must be at least 1, got {batch_size} and {eval_batch_size}"
+            )
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.ledger: Ledger | None = None
+        self.progress: Progress = no_progress
+        self._index: SampleIndex | None = None
+        self._fold: NDArray[np.int8] | None = None
+
+    # -- slots -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def build_index(self) -> SampleIndex:
+        """All samples of the data set (makes or scans the files on first use)."""
+
+    @abstractmethod
+    def split(self, index: SampleIndex) -> NDArray[np.int8]:
+        """Fold code of each sample, (N,), positions in `shared.folds.FOLDS`."""
+
+    @abstractmethod
+    def build_dataset(self, fold: str, rows: NDArray[np.int64]) -> Dataset[Any]:
+        """Dataset over rows of the index; for `train` it is indexed by `SampleKey`, otherwise by position."""
+
+    def fit_rows(self, fold: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of a fold that are really used, for data sets that leave some out of the fit; never called for test."""
+        return rows
+
+    def sampling_weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Relative chance of each training sample, or None for a plain shuffle."""
+        return None
+
+    def audit_table(self) -> AuditTable | None:
+        """What the shortcut audit looks at, or None where the data set has nothing to audit."""
+        return None
+
+    def subsets(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+        """Named parts of the given rows that the report shows on their own."""
+        return {}
+
+    def module_arguments(self) -> dict[str, Any]:
+        """What the module must know of the data, as plain values: class names, sizes."""
+        return {"classes": list(self.index.classes)}
+
+    def findings(self) -> tuple[list[dict[str, str]], list[str]]:
+        """Skipped files ({path, reason}) and warnings about the data, for the report."""
+        return [], []
+
+    # -- what the base does ----------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> SampleIndex:
+        """The samples; built on first use."""
+        if self._index is None:
+            self._index = self.build_index()
+        return self._index
+
+    @property
+    def fold(self) -> NDArray[np.int8]:
+        """Fold code of each sample, (N,)."""
+        if self._fold is None:
+            self._fold = self.split(self.index)
+        return self._fold
+
+    def rows(self, fold: str) -> NDArray[np.int64]:
+        """Rows of the index that a fold uses."""
+        rows = np.flatnonzero(self.fold == FOLDS.index(fold))
+        return rows if fold == "test" else self.fit_rows(fold, rows)
+
+    def loader(self, fold: str, purpose: str) -> DataLoader[Any]:
+        """Open a fold for a purpose; the ledger records it, or refuses.
+
+        Raises:
+            LeakError: If the fold may not serve the purpose.
+            DataError: If the fold has no samples.
+        """
+        rows = self.rows(fold)
+        if len(rows) == 0:
+            raise DataError(
+                f"fold {fold} has no samples to be used for {purpose}: check data.shares and the exclusions"
+            )
+        if self.ledger is not None:
+            self.ledger.record(purpose, fold, purpose)
+        dataset = self.build_dataset(fold, rows)
+        workers = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
+        if purpose == "fit":
+            sampler = EpochSampler(len(rows), self.seed, self.sampling_weights(rows))
+            # A last batch of one sample would break batch normalisation; each epoch leaves out other samples.
+            drop_last = len(rows) >= self.batch_size
+            return ResumableLoader(dataset, sampler, self.batch_size, drop_last=drop_last, **workers)
+        return DataLoader(dataset, batch_size=self.eval_batch_size, shuffle=False, **workers)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Train fold, for the fit."""
+        return self.loader("train", "fit")
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Val fold, for Lightning's validation loop."""
+        return self.loader("val", "validate")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test fold; with a ledger it must have been opened by `Ledger.open_test` first."""
+        return self.loader("test", "test")
+
+    def describe(self) -> dict[str, Any]:
+        """Source and size of each fold in samples and groups, for the report."""
+        folds = {}
+        for fold in FOLDS:
+            rows = self.rows(fold)
+            folds[fold] = {"n": len(rows), "groups": len(np.unique(self.index.group[rows]))}
+        return {"source": self.index.source, "folds": folds}

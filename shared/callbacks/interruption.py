@@ -1,0 +1,121 @@
+"""SIGINT and SIGTERM: finish the batch, save a checkpoint that resumes exactly, leave with the signal's exit code.
+
+Lightning's own handling returns from `fit` as if it had finished (Ctrl-C) or raises between two hooks (SIGTERM); both
+may leave a half-done step in the checkpoint. Here a signal during the fit is only noted, and acted on where the state
+is whole. Outside the fit all files are atomic, so there it stops at once.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from shared.errors import RunInterrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """What the signal handler and the callback share."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.deferred = False
+        self.received: int | None = None
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Signal handler."""
+        if os.getpid() != self.owner:  # a forked loader worker has inherited the handler: it must simply end
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        if self.received is not None or not self.deferred:  # the second signal does not wait
+            self.received = signum
+            self.raise_if_received()
+        self.received = signum
+
+    def raise_if_received(self) -> None:
+        """Raise if a signal has come.
+
+        Raises:
+            RunInterrupted: With the exit code 128 + signal number.
+        """
+        if self.received is not None:
+            name = signal.Signals(self.received).name
+            raise RunInterrupted(self.received, f"stopped by {name}")
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Handle SIGINT and SIGTERM within the block; in a thread that may not set handlers the block runs without."""
+    interruption = Interruption()
+    try:
+        former = {signum: signal.signal(signum, interruption.handle) for signum in SIGNALS}
+    except ValueError:  # only the main thread may set handlers
+        former = {}
+    try:
+        yield interruption
+    finally:
+        for signum, handler in former.items():
+            signal.signal(signum, handler)
+
+
+class InterruptGuard(Callback):
+    """Saves `last.ckpt` in mid-epoch, by the clock and on a signal.
+
+    It never saves behind the last batch of an epoch: the epoch's own checkpoint follows after validation.
+
+    Args:
+        interruption: Shared with the signal handler.
+        path: Where last.ckpt stands.
+        every_minutes: Time between checkpoints within an epoch.
+    """
+
+    def __init__(self, interruption: Interruption, path: Path, every_minutes: float) -> None:
+        self.interruption = interruption
+        self.path = path
+        self.every_s = 60 * every_minutes
+        self._last_save = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back from Lightning, which has put its own SIGTERM handler in front by now."""
+        for signum in SIGNALS:
+            if callable(signal.getsignal(signum)) and self._is_main_thread():
+                signal.signal(signum, self.interruption.handle)
+        self.interruption.deferred = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The checkpoint of the epoch before is on disk: a good place to stop."""
+        self._last_save = time.monotonic()
+        self.interruption.raise_if_received()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time or a signal has come, and stop on a signal."""
+        if batch_idx + 1 >= trainer.num_training_batches or self._is_mid_accumulation(trainer, batch_idx):
+            return
+        if self.interruption.received is None and time.monotonic() - self._last_save < self.every_s:
+            return
+        trainer.save_checkpoint(self.path)
+        self._last_save = time.monotonic()
+        self.interruption.raise_if_received()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """From here on a signal stops at once."""
+        self.interruption.deferred = False
+
+    def _is_mid_accumulation(self, trainer: Trainer, batch_idx: int) -> bool:
+        """Between two micro-batches of one step the gradients live nowhere but in memory."""
+        return (batch_idx + 1) % trainer.accumulate_grad_batches != 0
+
+    def _is_main_thread(self) -> bool:
+        import threading
+
+        return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,161 @@
+"""The one engine function: check data, audit, fit, test, report; and it returns what it built."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from omegaconf import DictConfig
+from rich.console import Console
+
+from shared.atomic import write_json
+from shared.base_data import FoldedDataModule
+from shared.base_module import BaseModule
+from shared.callbacks.interruption import Interruption, interruptible
+from shared.config import Settings, check_config, check_targets
+from shared.environment import describe_environment
+from shared.errors import RunInterrupted
+from shared.events import EventWriter
+from shared.instantiate import instantiate
+from shared.ledger import Ledger
+from shared.resume import find_run, refuse_differences, saved_settings
+from shared.run_dir import RunDirectory
+from shared.seeding import seed_all
+from shared.session import Session
+from shared.stages.audit_data import audit_data
+from shared.stages.check_data import check_data
+from shared.stages.report import report
+from shared.stages.test import test
+from shared.stages.train import train
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+ENGINE_SETS = {
+    "data": ("seed", "cache_folder"),
+    "model": ("optimizer", "scheduler", "classes"),
+    "trainer": ("callbacks", "logger", "plugins", "default_root_dir"),
+    "logger.*": ("save_dir", "name", "version", "purge_step"),
+}
+"""Constructor arguments that the engine adds to what the configuration gives."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` built.
+
+    Attributes:
+        metrics: Last logged value of each metric key.
+        trainer: Lightning's trainer, None where no stage needed one.
+        module: The module with the final weights.
+        datamodule: The datamodule, its folds bound to the run's ledger.
+        run: The run directory.
+        report: Content of report.json, None where the stage did not run.
+    """
+
+    metrics: dict[str, float]
+    trainer: "Trainer | None"
+    module: BaseModule | None
+    datamodule: FoldedDataModule
+    run: RunDirectory
+    report: dict[str, Any] | None
+
+
+def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = (), quiet: bool = False) -> FitResult:
+    """Run the configured stages in a new run directory, or in the one that `resume` names.
+
+    Args:
+        config: Composed configuration.
+        overrides: Command-line overrides, kept in overrides.txt.
+        quiet: Show no progress.
+
+    Returns:
+        What was built; the run directory holds everything else.
+
+    Raises:
+        UserError: One sentence on what must change; the run's status is then `failed` or `interrupted`.
+    """
+    settings = check_config(config)
+    check_targets(settings, ENGINE_SETS)
+    run, checkpoint = _open_run(settings, overrides)
+    with interruptible() as interruption:
+        try:
+            run.set_state("running")
+            session = _session(settings, run, interruption, quiet)
+            _run_stages(session, checkpoint)
+            run.finish()
+        except RunInterrupted as error:
+            run.set_state("interrupted")
+            hint = f"; go on with resume={os.path.relpath(run.path)}"
+            raise RunInterrupted(error.signum, f"{error}{hint}") from error
+        except BaseException:
+            run.set_state("failed")
+            raise
+    metrics = {} if session.trainer is None else session.trainer.callback_metrics
+    values = {key: float(value) for key, value in metrics.items()}
+    return FitResult(values, session.trainer, session.module, session.datamodule, run, session.report)
+
+
+def _open_run(settings: Settings, overrides: tuple[str, ...]) -> tuple[RunDirectory, Path | None]:
+    """A new run directory with its configuration, or the one to resume."""
+    found = find_run(settings)
+    if found is not None:
+        run, checkpoint = found
+        refuse_differences(settings.plain, run, saved_settings(run).plain)
+        return run, checkpoint
+    run = RunDirectory.create(settings.outputs, settings.project, settings.experiment)
+    run.write_yaml(
+        "config.yaml", yaml.safe_dump(settings.plain | {"resume": None}, sort_keys=False, allow_unicode=True)
+    )
+    run.write_yaml("overrides.txt", "".join(f"{override}\n" for override in overrides))
+    return run, None
+
+
+def _session(settings: Settings, run: RunDirectory, interruption: Interruption, quiet: bool) -> Session:
+    """Threads, seeds, environment record and the objects the stages share."""
+    torch.set_num_threads(settings.runtime.threads or len(os.sched_getaffinity(0)))
+    seed_all(settings.seed)
+    write_json(run.path / "env.json", describe_environment())
+    datamodule = instantiate(settings.plain["data"], "data", seed=settings.seed, cache_folder=settings.paths.cache)
+    return Session(
+        settings=settings,
+        run=run,
+        interruption=interruption,
+        console=Console(file=sys.stderr, quiet=quiet),
+        events=EventWriter(run.path / "events.jsonl", run.path.name),
+        ledger=Ledger(run.path, tuple(Path(parent) for parent in run.status()["parents"])),
+        datamodule=datamodule,
+        started=time.time(),
+    )
+
+
+def _run_stages(session: Session, checkpoint: Path | None) -> None:
+    stages = session.settings.stages
+    session.say(f"run directory: {session.run.path}")
+    with session.stage("check"):
+        check_data(session)
+    if "audit" in stages:
+        with session.stage("audit"):
+            audit_data(session)
+    if {"fit", "test"} & set(stages):
+        plain = session.settings.plain
+        seed_all(session.settings.seed)  # the initial weights do not depend on what the stages before have drawn
+        session.module = instantiate(
+            plain["model"], "model", optimizer=plain["optimizer"], scheduler=plain["scheduler"],
+            **session.datamodule.module_arguments(),
+        )  # fmt: skip
+        session.say("model: " + ", ".join(f"{key} {value}" for key, value in session.module.describe().items()))
+        for sentence in session.module.findings():
+            session.warn(sentence)
+        with session.stage("fit"):
+            train(session, checkpoint)
+    for name, stage in (("test", test), ("report", report)):
+        if name in stages:
+            with session.stage(name):
+                stage(session)
+    session.events.write("end", session.step, session.epoch, state="done")

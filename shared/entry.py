@@ -1,0 +1,106 @@
+"""The shell around the engine: composes the configuration with Hydra, turns errors into one sentence and an exit code.
+
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 130 and 143 interrupted by SIGINT and SIGTERM. Nothing
+heavy is imported before the configuration is composed, so `--help` and `--cfg job` answer at once.
+"""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from shared.errors import UserError
+
+CONFIG_FOLDER = str(Path(__file__).resolve().parents[1] / "conf")
+
+
+def train(project: str) -> None:
+    """Run `python -m projects.<project>.train`; ends the process with the exit code if it is not 0.
+
+    Args:
+        project: Name of the primary configuration file, without its ending.
+    """
+    reached: list[bool] = []
+
+    @hydra.main(version_base="1.3", config_path=CONFIG_FOLDER, config_name=project)
+    def run(config: DictConfig) -> float | None:
+        reached.append(True)
+        return run_job(config)
+
+    try:
+        run()
+    except SystemExit as stop:
+        if reached or stop.code in (0, None):
+            raise
+        # Hydra has said what it could not compose; it does not say which key was meant, and exits with 1.
+        for hint in _nearest_keys(project, sys.argv[1:]):
+            print(hint, file=sys.stderr)
+        raise SystemExit(2) from stop
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Run one composed job and print its last line; returns the monitored value, for sweepers that minimise one.
+
+    Raises:
+        SystemExit: With the error's exit code, after its sentence is on standard error.
+    """
+    from shared.engine import fit
+
+    overrides = tuple(hydra.core.hydra_config.HydraConfig.get().overrides.task)
+    try:
+        result = fit(_with_saved_config(config, overrides), overrides=overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
+    print(f"run: {result.run.path}", flush=True)
+    return result.metrics.get(str(config.runtime.monitor))
+
+
+def _with_saved_config(config: DictConfig, overrides: tuple[str, ...]) -> DictConfig:
+    """With `resume=<path>` as the only override, the run's own configuration; otherwise the composed one."""
+    value = config.resume
+    if value in (None, "auto") or len(overrides) != 1:
+        return config
+    path = Path(str(value))
+    saved = (path.parent.parent if path.suffix == ".ckpt" else path) / "config.yaml"
+    if not saved.is_file():
+        return config  # the engine says what is wrong with the path
+    loaded = OmegaConf.load(saved)
+    loaded.resume = value
+    assert isinstance(loaded, DictConfig)
+    return loaded
+
+
+def _nearest_keys(project: str, arguments: list[str]) -> list[str]:
+    """One sentence for each override whose key the primary configuration does not have, with the nearest that it has."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    groups = [a for a in arguments if a.startswith("+experiment=") or "=" in a and "." not in a.split("=")[0]]
+    try:
+        with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+            keys = _dotted(OmegaConf.to_container(compose(project, groups), resolve=False))
+    except Exception:  # the group override itself is wrong, and Hydra has said so
+        return []
+    hints = []
+    for argument in arguments:
+        key = argument.split("=")[0].lstrip("+~")
+        if "=" in argument and key not in keys and not argument.startswith(("hydra", "+")):
+            near = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+            hints.append(f"error: unknown config key {key}; the nearest is {near[0]}")
+    return hints
+
+
+def _dotted(node: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of a nested mapping."""
+    if not isinstance(node, dict):
+        return []
+    keys = []
+    for key, value in node.items():
+        keys.append(f"{prefix}{key}")
+        keys += _dotted(value, f"{prefix}{key}.")
+    return keys

@@ -1,0 +1,94 @@
+"""A finished run, ready to predict: `shared.load_run("outputs/battery/latest")`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from shared.base_module import BaseModule
+from shared.checkpoint_io import load_checkpoint
+from shared.config import Settings
+from shared.errors import CheckpointError
+from shared.instantiate import instantiate, resolve_target
+from shared.resume import saved_settings
+from shared.run_dir import RunDirectory
+from shared.weights import weights_sha256
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The final network of a run.
+
+    Attributes:
+        run: Its directory.
+        settings: The configuration it was trained with.
+        module: The module with the final weights, in evaluation mode, on the CPU.
+        report: Content of report.json, or None where the run wrote none.
+    """
+
+    run: RunDirectory
+    settings: Settings
+    module: BaseModule
+    report: dict[str, Any] | None
+
+    @torch.inference_mode()
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        """Probabilities of one batch.
+
+        Args:
+            batch: As the project's dataset collates it; `target` and `sample_index` may be absent.
+
+        Returns:
+            (B, K) float32, rows sum to 1.
+        """
+        size = len(next(iter(batch.values())))
+        filled = {"target": torch.zeros(size, dtype=torch.int64), "sample_index": torch.arange(size)} | batch
+        logits: Tensor = self.module.predict_step(filled, 0)["logits"]
+        return logits.float().softmax(dim=1)
+
+    def predict_loader(self, loader: DataLoader[Any]) -> Tensor:
+        """Probabilities of all batches of a loader in their order, (N, K) float32."""
+        return torch.cat([self.predict(batch) for batch in loader])
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """Load the final network of a run.
+
+    Args:
+        path: Run directory, or a link to it such as outputs/<project>/latest.
+
+    Raises:
+        ConfigError: If the folder is not a run directory.
+        CheckpointError: If the run's fit or test is not complete, or the weights are not those the report is about.
+    """
+    run = RunDirectory.open(Path(path).resolve())
+    settings = saved_settings(run)
+    if run.done("fit") is None:
+        raise CheckpointError(f"{run.path} has no finished fit (its state is {run.status()['state']}); resume it first")
+    checkpoint = run.checkpoints / "best.ckpt"
+    content = load_checkpoint(checkpoint)
+    module = _module(settings, content["hyper_parameters"])
+    try:
+        module.load_weights(content["state_dict"])
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint {checkpoint} does not fit the code: {error}") from error
+    tested = run.done("test")
+    if tested is not None and tested["final_sha256"] != weights_sha256(content["state_dict"]):
+        raise CheckpointError(f"the weights in {checkpoint} are not those that were tested; was the file replaced?")
+    report_path = run.path / "report.json"
+    report = json.loads(report_path.read_text(encoding="utf-8")) if report_path.is_file() else None
+    return LoadedRun(run, settings, module.eval(), report)
+
+
+def _module(settings: Settings, hyper_parameters: dict[str, Any]) -> BaseModule:
+    """The module of the configuration with the sizes that the data gave it, its first weights not loaded again."""
+    node = settings.plain["model"]
+    overrides = resolve_target(node, "model").loading_overrides
+    extra = {key: value for key, value in hyper_parameters.items() if key not in node}
+    module = instantiate(node | overrides, "model", **extra)
+    assert isinstance(module, BaseModule)
+    return module

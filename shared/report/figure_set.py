@@ -1,0 +1,65 @@
+"""All figures that a report has the content for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from shared.report import figures, figures_rows, wording
+from shared.report.evaluation import FINAL
+from shared.report.outputs import TestOutputs
+
+
+def report_figures(
+    report: Mapping[str, Any],
+    *,
+    classes: Sequence[str] = (),
+    outputs: TestOutputs | None = None,
+    uncalibrated: np.ndarray[Any, np.dtype[np.float64]] | None = None,
+    epochs: Sequence[Mapping[str, Any]] = (),
+    monitor: str = "val/loss",
+    mode: str = "min",
+    warn_above: float = 0.05,
+) -> dict[str, Figure]:
+    """Return the figures for `write_report` by name; a figure without its content is left out.
+
+    Args:
+        report: A valid report.
+        classes: Names of the classes of `outputs`.
+        outputs: The pass over the test fold, for confusion, reliability and confidence.
+        uncalibrated: (N, C) probabilities of final before its calibrator, drawn in the reliability diagram.
+        epochs: Rows of metrics.csv.
+        monitor: Key of the monitored metric in `epochs`.
+        mode: "max" or "min".
+        warn_above: The audit's warn line above 0.5.
+    """
+    drawn: dict[str, Figure] = {}
+    if report.get("models") or report.get("baselines"):
+        drawn["rows"] = figures_rows.rows_figure(report.get("models", []), report.get("baselines", []))
+    if report.get("audit"):
+        drawn["audit"] = figures.audit_figure(report["audit"], warn_above)
+    if report.get("per_group"):
+        drawn["subsets"] = _subsets(report)
+    if epochs:
+        drawn["curves"] = figures.curves_figure(epochs, monitor, mode)
+    if report.get("per_class"):
+        drawn["per_class"] = figures.per_class_figure(report["per_class"])
+    if outputs is not None:
+        probs = outputs.row(FINAL)
+        counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        np.add.at(counts, (outputs.target, probs.argmax(axis=1)), 1)
+        drawn["confusion"] = figures.confusion_figure(counts, classes)
+        drawn["reliability"] = figures.reliability_figure(probs, outputs.target, before=uncalibrated)
+        drawn["confidence"] = figures.confidence_figure(probs, outputs.target)
+    return drawn
+
+
+def _subsets(report: Mapping[str, Any]) -> Figure:
+    """Draw final against the reference baseline on all samples, the named subsets and the values of each column."""
+    parts = report["per_group"]
+    first = [name for name in ("all", *wording.named_subsets(report)) if name in parts]
+    names = [*first, *(name for name in parts if name not in first)]
+    baseline = wording.reference_baseline(report)
+    rows = (FINAL,) if baseline is None else (FINAL, baseline["name"])
+    return figures_rows.subsets_figure(parts, names, rows)

@@ -1,0 +1,78 @@
+"""What the one pass over the test fold leaves behind: probabilities of every row of the table on the same samples."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DataError
+from shared.sample_index import SampleIndex
+
+
+@dataclass(frozen=True, eq=False)
+class TestOutputs:
+    """Probabilities of all networks and baselines on the test fold.
+
+    Attributes:
+        probs: Row name ("last", "best_single", "final", …, "image_only", "metadata_only", …) to (N, C) float64
+            probabilities; rows sum to 1.
+        target: (N,) class codes.
+        rows: (N,) distinct rows of the sample index.
+
+    Raises:
+        DataError: If an array has another length, or a sample stands twice.
+    """
+
+    __test__: ClassVar[bool] = False  # the name begins with Test, and pytest would collect it
+
+    probs: dict[str, NDArray[np.float64]]
+    target: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        count = len(self.rows)
+        if count == 0 or not self.probs:
+            raise DataError(
+                "the test outputs hold no sample or no row of probabilities; at least one of each is needed."
+            )
+        if len(np.unique(self.rows)) != count:
+            raise DataError(
+                f"the test outputs hold {count - len(np.unique(self.rows))} samples twice; each counts once."
+            )
+        if self.target.shape != (count,):
+            raise DataError(f"target of the test outputs has shape {self.target.shape}; ({count},) is needed.")
+        for name, probs in self.probs.items():
+            if probs.ndim != 2 or len(probs) != count:
+                raise DataError(f"probabilities {name!r} have shape {probs.shape}; ({count}, classes) is needed.")
+
+    def row(self, name: str) -> NDArray[np.float64]:
+        """Return the (N, C) probabilities of one row.
+
+        Raises:
+            DataError: If there is no such row.
+        """
+        if name not in self.probs:
+            raise DataError(f"the test outputs have no row {name!r}; there are {', '.join(self.probs)}.")
+        return self.probs[name]
+
+    def check_against(self, index: SampleIndex) -> None:
+        """Refuse outputs that belong to another index.
+
+        Raises:
+            DataError: If a row does not exist there, a target is not the label there, or C is wrong.
+        """
+        if self.rows.min() < 0 or self.rows.max() >= len(index):
+            raise DataError(f"the test outputs name row {self.rows.max()}; the sample index has {len(index)} rows.")
+        wrong = np.flatnonzero(index.label[self.rows] != self.target)
+        if len(wrong):
+            where = index.ids[int(self.rows[wrong[0]])]
+            raise DataError(
+                f"the target of {len(wrong)} test samples is not their label in the sample index, e.g. {where}; "
+                f"the outputs belong to another index."
+            )
+        for name, probs in self.probs.items():
+            if probs.shape[1] != len(index.classes):
+                raise DataError(
+                    f"probabilities {name!r} have {probs.shape[1]} columns; the index has {len(index.classes)} classes."
+                )

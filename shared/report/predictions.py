@@ -1,0 +1,54 @@
+"""predictions.csv: every sample of the tested fold with what the final network said about it."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from shared.atomic import replacing
+from shared.errors import DataError
+from shared.folds import FOLDS
+from shared.report.evaluation import FINAL
+from shared.report.outputs import TestOutputs
+from shared.sample_index import SampleIndex
+
+
+def write_predictions(path: Path, index: SampleIndex, outputs: TestOutputs, fold: str) -> None:
+    """Write one line for each sample of `outputs`, in the order of the index, atomically.
+
+    Columns: sample_id, group, fold, each metadata column (empty where missing), label, predicted, and prob_<class> of
+    the final network.
+
+    Args:
+        path: The file, normally predictions.csv in the run directory.
+        index: All samples.
+        outputs: The pass over the fold.
+        fold: Its name.
+
+    Raises:
+        DataError: If there is no such fold, or the outputs do not fit the index or have no row "final".
+    """
+    if fold not in FOLDS:
+        raise DataError(f"predictions of fold {fold!r} cannot be written; the folds are {', '.join(FOLDS)}.")
+    outputs.check_against(index)
+    order = np.argsort(outputs.rows)
+    probs = outputs.row(FINAL)[order]
+    header = [
+        "sample_id",
+        "group",
+        "fold",
+        *index.meta,
+        "label",
+        "predicted",
+        *(f"prob_{name}" for name in index.classes),
+    ]
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        for row, values in zip(outputs.rows[order].tolist(), probs, strict=True):
+            meta = [index.meta_names[key][codes[row]] if codes[row] >= 0 else "" for key, codes in index.meta.items()]
+            said = index.classes[int(values.argmax())]
+            # 17 digits bring back the same double, so scores can be computed again from this file exactly.
+            numbers = [f"{value:.17g}" for value in values]
+            label = index.classes[index.label[row]]
+            writer.writerow([index.ids[row], index.group_name(row), fold, *meta, label, said, *numbers])

@@ -1,0 +1,276 @@
+"""A report as sections of words, tables and figure names; Markdown and HTML only lay them out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.report import wording
+
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: what it says, and its interval or remark in smaller type."""
+
+    text: str
+    small: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the row; `note` says what all its intervals have in common."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what stands under it; `figures` are names, and those that were not drawn are left out."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    figures: tuple[str, ...] = ()
+
+
+_SKIPPED_SHOWN = 10
+
+CAPTIONS: dict[str, str] = {
+    "rows": "Networks and baselines: macro-F1 with 95 % interval by group.",
+    "audit": "AUROC of each feature alone against chance and the warn line.",
+    "subsets": "The same rows on parts of the test fold.",
+    "curves": "Losses and the monitored metric over the epochs.",
+    "per_class": "F1 of each class with 95 % interval by group.",
+    "confusion": "Confusion matrix of the final network: samples, and share of each true class.",
+    "reliability": "Reliability diagram: on the diagonal, a confidence means what it says.",
+    "confidence": "Confidence of right and wrong answers of the final network.",
+}
+"""Figure name (also its file name) to its caption."""
+
+
+def build_sections(report: Report, figures: Iterable[str]) -> list[Section]:
+    """Return the sections that the report has content for, what matters most first.
+
+    Args:
+        report: A valid report.
+        figures: Names of the figures at hand; names that no section knows come under "More figures".
+    """
+    at_hand = list(figures)
+    builders: tuple[Callable[[Report], Section], ...] = (
+        _results, _audit, _parts, _crossover, _curves, _classes, _calibration, _data, _cost, _artifacts, _warnings,
+    )  # fmt: skip
+    sections = []
+    for section in (build(report) for build in builders):
+        drawn = tuple(name for name in section.figures if name in at_hand)
+        if section.text or section.tables or drawn:
+            sections.append(Section(section.title, section.text, section.tables, drawn))
+    placed = {name for section in sections for name in section.figures}
+    if more := tuple(name for name in at_hand if name not in placed):
+        sections.append(Section("More figures", figures=more))
+    return sections
+
+
+def _cell(estimate: Mapping[str, Any] | None, signed: bool = False) -> Cell:
+    if estimate is None:
+        return Cell("")
+    return Cell(wording.number(estimate["value"], signed), wording.interval(estimate, signed))
+
+
+def _interval_note(estimates: Iterable[Mapping[str, Any] | None]) -> str:
+    """Say once what the intervals of a table rest on."""
+    found = [entry for entry in estimates if entry is not None and entry["lo"] is not None]
+    if not found:
+        return "No intervals: too few groups."
+    counts = sorted({entry["n_groups"] for entry in found})
+    methods = sorted({entry["method"] for entry in found})
+    span = wording.groups(counts[0]) if len(counts) == 1 else f"{counts[0]:,} to {wording.groups(counts[-1])}"
+    return f"In brackets: 95 % interval over {span}, not over samples ({', '.join(methods)})."
+
+
+def _results(report: Report) -> Section:
+    rows = [*report.get("models", []), *report.get("baselines", [])]
+    keys = [key for key in wording.METRIC_NAMES if any(key in row["metrics"] for row in rows)]
+    table_rows = [
+        (
+            Cell(row["name"]),
+            *(_cell(row["metrics"].get(key)) for key in keys),
+            _cell(row.get("diff_to_best_single", {}).get("f1_macro"), signed=True),
+            _cell(row.get("diff_to_final", {}).get("f1_macro"), signed=True),
+        )
+        for row in rows
+    ]
+    columns = (
+        "row",
+        *(wording.METRIC_NAMES[key] for key in keys),
+        "macro-F1 minus best_single",
+        "final minus row (macro-F1)",
+    )
+    note = _interval_note(entry for row in rows for entry in row["metrics"].values())
+    tables = [_without_empty_columns(Table(columns, table_rows, note))] if rows else []
+    return Section("Results on the test fold", tables=tables, figures=("rows",))
+
+
+def _without_empty_columns(table: Table) -> Table:
+    kept = [i for i in range(len(table.columns)) if i == 0 or any(row[i].text for row in table.rows)]
+    rows = [tuple(row[i] for i in kept) for row in table.rows]
+    return Table(tuple(table.columns[i] for i in kept), rows, table.note)
+
+
+def _audit(report: Report) -> Section:
+    audit = report.get("audit", [])
+    if not audit:
+        return Section("Shortcut audit", figures=("audit",))
+    warned = [row["feature"] for row in wording.shortcut_rows(audit)]
+    text = [
+        f"Warning: {', '.join(warned)} alone gives the label away."
+        if warned
+        else "No feature alone gives the label away."
+    ]
+    rows = []
+    for row in sorted(audit, key=lambda row: -(row["auroc"] or 0.0)):
+        entry = {"value": row["auroc"], "lo": row["lo"], "hi": row["hi"], "n_groups": 0, "method": "no interval"}
+        rows.append((Cell(row["feature"]), _cell(entry), Cell(wording.number(row["p_value"])), Cell(row["verdict"])))
+    note = "Defect against normal given the kind; a shortcut is a feature whose interval lies above the warn line."
+    table = Table(("feature", "AUROC alone", "p", "verdict"), rows, note)
+    return Section("Shortcut audit", text, [table], ("audit",))
+
+
+def _parts(report: Report) -> Section:
+    parts: Mapping[str, Any] = report.get("per_group", {})
+    named = wording.named_subsets(report)
+    order = [*(["all"] if "all" in parts else []), *named, *(n for n, part in parts.items() if "column" in part)]
+    names = list(dict.fromkeys(row for name in order for row in parts[name]["rows"]))
+    rows = [
+        (
+            Cell(name),
+            Cell(f"{parts[name]['n']:,}"),
+            Cell(f"{parts[name]['groups']:,}"),
+            *(_cell(parts[name]["rows"].get(row, {}).get("f1_macro")) for row in names),
+            *(_cell(parts[name].get("diff_to_final", {}).get(row, {}).get("f1_macro"), signed=True) for row in names),
+        )
+        for name in order
+    ]
+    columns = ("part", "samples", "groups", *(f"{n}: macro-F1" for n in names), *(f"final minus {n}" for n in names))
+    note = "Macro-F1 over the classes that occur in the part; differences are paired: both rows on the same groups."
+    tables = [_without_empty_columns(Table(columns, rows, note))] if rows else []
+    title = f"Parts of the test fold: {', '.join(named)}" if named else "Parts of the test fold"
+    return Section(title, tables=tables, figures=("subsets",))
+
+
+def _crossover(report: Report) -> Section:
+    part = report.get("crossover")
+    if part is None:
+        return Section("Crossover")
+    sources = ", ".join(f"{group} from epoch {epoch}" for group, epoch in part["sources"].items())
+    facts = [
+        ("decision", part["decision"]),
+        ("reason", part["reason"]),
+        ("candidates tried", f"{part['n_candidates']:,}"),
+        ("gain on val", _loss(part["gain_val"])),
+        ("gain that luck alone would give on val", _loss(part["expected_luck"])),
+        ("gain on accept", _loss(part["gain_accept"])),
+        ("smallest gain that accept could have seen", _loss(part["smallest_detectable"])),
+        ("sources", sources or wording.NO_VALUE),
+    ]
+    return Section("Crossover", tables=[_facts(facts)])
+
+
+def _loss(value: float | None) -> str:
+    return wording.NO_VALUE if value is None else f"{value:+.4f}"
+
+
+def _facts(pairs: Sequence[tuple[str, str]], columns: tuple[str, str] = ("what", "value")) -> Table:
+    return Table(columns, [(Cell(name), Cell(value)) for name, value in pairs])
+
+
+def _curves(report: Report) -> Section:
+    return Section("Curves", figures=("curves",))
+
+
+def _classes(report: Report) -> Section:
+    classes = report.get("per_class", {})
+    rows = [
+        (Cell(name), _cell(part["f1"]), _cell(part["precision"]), _cell(part["recall"]), Cell(f"{part['support']:,}"))
+        for name, part in classes.items()
+    ]
+    note = _interval_note(part["f1"] for part in classes.values())
+    tables = [Table(("class", "F1", "precision", "recall", "samples"), rows, note)] if rows else []
+    return Section("Classes", tables=tables, figures=("per_class", "confusion"))
+
+
+def _calibration(report: Report) -> Section:
+    figures = ("reliability", "confidence")
+    confidence = report.get("per_group", {}).get("all", {}).get("confidence")
+    tables = []
+    text = []
+    if part := report.get("calibration"):
+        temperature = f", temperature {part['temperature']:.3f}" if part["temperature"] is not None else ""
+        text.append(f"Method: {part['method']}{temperature}. {part['reason']}")
+        rows = [
+            (Cell(when), *(_cell(part[when][key]) for key in ("ece", "brier", "nll"))) for when in ("before", "after")
+        ]
+        tables.append(Table(("", "ECE", "Brier", "NLL"), rows, _interval_note(part["after"].values())))
+        if part["per_group"]:
+            keys = list(dict.fromkeys(key for entry in part["per_group"].values() for key in entry))
+            group_rows = [
+                (Cell(name), *(Cell(_plain(entry.get(key))) for key in keys))
+                for name, entry in part["per_group"].items()
+            ]
+            tables.append(Table(("group", *keys), group_rows))
+    if confidence is not None:
+        rows = [(Cell(f"{which} answers"), _cell(confidence[which])) for which in ("right", "wrong")]
+        tables.append(Table(("final", "mean confidence"), rows))
+    return Section("Calibration", text, tables, figures)
+
+
+def _plain(value: float | None) -> str:
+    if value is None:
+        return wording.NO_VALUE
+    return f"{value:,}" if isinstance(value, int) else wording.number(value)
+
+
+def _tenths(value: float | None) -> str:
+    return wording.NO_VALUE if value is None else f"{value:,.1f}"
+
+
+def _data(report: Report) -> Section:
+    data = report["data"]
+    rows = [(Cell(fold), Cell(f"{size['n']:,}"), Cell(f"{size['groups']:,}")) for fold, size in data["folds"].items()]
+    outcome = "nothing is shared between folds" if data["leakage"]["ok"] else "folds share samples"
+    checked = (
+        ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in data["leakage"]["checked"].items())
+        or "nothing"
+    )
+    text = [f"Source: {data['source']} data. Leak guard over {checked}: {outcome}."]
+    skipped = [": ".join(entry[key] for key in ("path", "reason") if key in entry) for entry in data["skipped"]]
+    text += [f"Left out: {entry}" for entry in skipped[:_SKIPPED_SHOWN]]
+    if len(skipped) > _SKIPPED_SHOWN:
+        text.append(f"Left out: {len(skipped) - _SKIPPED_SHOWN:,} more, listed in report.json.")
+    hashes = [(name, report[name]) for name in ("data_hash", "splits_hash", "config_hash")]
+    return Section("Data", text, [Table(("fold", "samples", "groups"), rows), _facts(hashes, ("hash", "value"))])
+
+
+def _cost(report: Report) -> Section:
+    facts: list[tuple[str, str]] = []
+    if part := report.get("cost"):
+        facts = [
+            ("wall time", wording.duration(part["wall_s"])),
+            ("training samples a second", _tenths(part["samples_per_s"])),
+            ("peak memory, MB", _tenths(part["peak_rss_mb"])),
+            ("peak accelerator memory, MB", _tenths(part["peak_gpu_mb"])),
+            ("out-of-memory events", _plain(part["oom_events"])),
+        ]
+    facts += [(f"resume: {key}", str(value)) for key, value in report.get("resume", {}).items()]
+    return Section("Cost", tables=[_facts(facts)] if facts else [])
+
+
+def _artifacts(report: Report) -> Section:
+    facts = list(report["artifacts"].items())
+    return Section("Artifacts", tables=[_facts(facts, ("what", "file in the run directory"))] if facts else [])
+
+
+def _warnings(report: Report) -> Section:
+    return Section("Warnings", wording.unique_warnings(report) or ["None."])

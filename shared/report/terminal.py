@@ -1,0 +1,142 @@
+"""The short table that ends a run in the terminal; it fits 80 columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shared.report import wording
+
+_FINAL_METRICS = ("f1_macro", "auroc_macro", "ece")
+
+
+def summary_table(report: Mapping[str, Any]) -> Table:
+    """Return the table: F1 of each class, final's macro-F1, AUROC and ECE, the baselines beside it, named subsets.
+
+    Args:
+        report: A valid report; parts that did not run are left out of the table.
+    """
+    table = Table(
+        title=Text(f"{report['project']} / {report['experiment']}, {_test_fold(report)}"),
+        caption=Text(_caption(report), style="dim"),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    table.add_column("", overflow="fold", max_width=30)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", overflow="fold", min_width=16)
+    table.add_column("final minus row", overflow="fold", min_width=13)
+    _add_final(table, report)
+    _add_classes(table, report)
+    _add_baselines(table, report)
+    _add_subsets(table, report)
+    _add_shortcuts(table, report)
+    return table
+
+
+def print_summary(report: Mapping[str, Any], console: Console) -> None:
+    """Print the table, then each warning once.
+
+    Args:
+        report: A valid report.
+        console: Where to; nothing in the report is read as markup.
+    """
+    console.print(summary_table(report))
+    for sentence in wording.unique_warnings(report):
+        console.print(Text.assemble(("warning: ", "bold yellow"), sentence), soft_wrap=False)
+
+
+def _test_fold(report: Mapping[str, Any]) -> str:
+    fold = report["data"]["folds"].get("test")
+    size = f"{fold['n']:,} samples from {wording.groups(fold['groups'])}" if fold else "not opened"
+    stand_in = " (stand-in data)" if report["data"]["source"] == "stand-in" else ""
+    return f"test fold{stand_in}: {size}"
+
+
+def _caption(report: Mapping[str, Any]) -> str:
+    """Say in plain words what the intervals count."""
+    final = wording.find_row(report, "models", "final")
+    if final is None:
+        return "No network was tested in this run."
+    count = next(iter(final["metrics"].values()))["n_groups"]
+    return (
+        f"Intervals count groups, not samples: {wording.groups(count)} in the whole test fold. "
+        f"Below 6 groups there is no interval."
+    )
+
+
+def _row(
+    table: Table, name: str, entry: Mapping[str, Any], difference: Mapping[str, Any] | None = None, style: str = ""
+) -> None:
+    cells = [name, wording.number(entry["value"]), wording.interval(entry), _difference(difference)]
+    table.add_row(*(Text(cell) for cell in cells), style=style)
+
+
+def _difference(difference: Mapping[str, Any] | None) -> str:
+    if difference is None:
+        return ""
+    return f"{wording.number(difference['value'], signed=True)} {wording.interval(difference, signed=True)}"
+
+
+def _heading(table: Table, words: str, remark: str = "") -> None:
+    if table.row_count:
+        table.add_section()
+    table.add_row(Text(words, style="bold"), "", Text(remark, style="dim"))
+
+
+def _add_final(table: Table, report: Mapping[str, Any]) -> None:
+    final = wording.find_row(report, "models", "final")
+    if final is None:
+        return
+    _heading(table, "final network")
+    for key in _FINAL_METRICS:
+        if key in final["metrics"]:
+            _row(table, f"  {wording.METRIC_NAMES[key]}", final["metrics"][key])
+
+
+def _add_classes(table: Table, report: Mapping[str, Any]) -> None:
+    if report.get("per_class"):
+        _heading(table, "F1 by class")
+    for name, scores in report.get("per_class", {}).items():
+        _row(table, f"  {name}", scores["f1"])
+
+
+def _add_baselines(table: Table, report: Mapping[str, Any]) -> None:
+    """Set macro-F1 of the baselines beside that of final."""
+    final = wording.find_row(report, "models", "final")
+    rows = [row for row in report.get("baselines", []) if "f1_macro" in row["metrics"]]
+    if not rows:
+        return
+    _heading(table, "macro-F1, all samples")
+    if final is not None and "f1_macro" in final["metrics"]:
+        _row(table, "  final", final["metrics"]["f1_macro"])
+    for row in rows:
+        _row(table, f"  {row['name']}", row["metrics"]["f1_macro"], row.get("diff_to_final", {}).get("f1_macro"))
+
+
+def _add_subsets(table: Table, report: Mapping[str, Any]) -> None:
+    """Do the same on each named subset, with final and the baseline that it is set against in words."""
+    baseline = wording.reference_baseline(report)
+    for subset in wording.named_subsets(report):
+        part = report["per_group"][subset]
+        _heading(table, f"macro-F1, {subset}", wording.groups(part["groups"]))
+        names = ["final"] + ([] if baseline is None else [baseline["name"]])
+        for name in names:
+            entry = part["rows"].get(name, {}).get("f1_macro")
+            if entry is not None:
+                _row(table, f"  {name}", entry, part.get("diff_to_final", {}).get(name, {}).get("f1_macro"))
+
+
+def _add_shortcuts(table: Table, report: Mapping[str, Any]) -> None:
+    rows = wording.shortcut_rows(report.get("audit", []))
+    if rows:
+        _heading(table, "shortcuts (AUROC alone)")
+    for row in rows:
+        entry = {"value": row["auroc"], "lo": row["lo"], "hi": row["hi"], "n_groups": 0, "method": "no interval"}
+        _row(table, f"  {row['feature']}", entry, style="yellow")

@@ -1,0 +1,193 @@
+"""How numbers, intervals and verdicts are put into words; Markdown, HTML and the terminal all say it this way."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+METRIC_NAMES: dict[str, str] = {
+    "f1_macro": "macro-F1",
+    "auroc_macro": "macro-AUROC",
+    "accuracy": "accuracy",
+    "ece": "ECE",
+    "brier": "Brier",
+    "nll": "NLL",
+}
+"""Metric key to the words that readers see, in the order of the tables."""
+
+NO_VALUE = "n/a"
+
+Estimate = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line at the top of a report.
+
+    Attributes:
+        level: "plain", "good" or "warn"; colour follows it, but the words alone must do.
+        text: One or two sentences.
+    """
+
+    level: str
+    text: str
+
+
+def number(value: float | None, signed: bool = False) -> str:
+    """Return three decimals, with a sign for differences; "n/a" where the value is not defined."""
+    if value is None:
+        return NO_VALUE
+    # -0.0004 must not become "-0.000", which reads as a loss.
+    rounded = round(value, 3) + 0.0
+    return f"{rounded:+.3f}" if signed else f"{rounded:.3f}"
+
+
+def interval(estimate: Estimate, signed: bool = False) -> str:
+    """Return "[lo, hi]", or in words why there is no interval."""
+    if estimate["lo"] is None or estimate["hi"] is None:
+        method = str(estimate["method"])
+        return method if method.startswith("no interval") else f"no interval: {groups(estimate['n_groups'])}"
+    return f"[{number(estimate['lo'], signed)}, {number(estimate['hi'], signed)}]"
+
+
+def value_with_interval(estimate: Estimate, signed: bool = False) -> str:
+    """Return value and interval in one piece of text."""
+    text = interval(estimate, signed)
+    return f"{number(estimate['value'], signed)} {text if text.startswith('[') else f'({text})'}"
+
+
+def groups(count: int) -> str:
+    """Return "1 group" or "n groups"."""
+    return f"{count:,} group{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def find_row(report: Mapping[str, Any], part: str, name: str) -> Mapping[str, Any] | None:
+    """Return the row of that name in `report[part]` ("models" or "baselines"), or None."""
+    return next((row for row in report.get(part, []) if row["name"] == name), None)
+
+
+def named_subsets(report: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the test fold that were named by hand: neither all of it nor the values of a column."""
+    return [name for name, part in report.get("per_group", {}).items() if name != "all" and "column" not in part]
+
+
+def reference_baseline(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the baseline that final is set against in words: image_only, else the one with the best macro-F1."""
+    rows = [row for row in report.get("baselines", []) if "f1_macro" in row["metrics"]]
+    image_only = [row for row in rows if row["name"] == "image_only"]
+    return max(image_only or rows, key=lambda row: row["metrics"]["f1_macro"]["value"] or -1.0, default=None)
+
+
+def unique_warnings(report: Mapping[str, Any]) -> list[str]:
+    """Return each warning once, in order of first appearance."""
+    return list(dict.fromkeys(report["warnings"]))
+
+
+def verdicts(report: Mapping[str, Any]) -> list[Verdict]:
+    """Say what a reader must know before any table, the result first."""
+    parts = (_state, _headline, _source, _crossover, _against_baseline, _shortcuts)
+    return [verdict for part in parts for verdict in part(report)]
+
+
+def _state(report: Mapping[str, Any]) -> Iterator[Verdict]:
+    if report["status"] != "done":
+        yield Verdict("warn", f"The run is {report['status']}: what follows is what it had measured by then.")
+    if not report["data"]["leakage"]["ok"]:
+        yield Verdict("warn", "The leak guard found samples in more than one fold: no number below can be trusted.")
+
+
+def _source(report: Mapping[str, Any]) -> Iterator[Verdict]:
+    if report["data"]["source"] == "stand-in":
+        yield Verdict(
+            "plain", "Stand-in data: the numbers show that the machinery works and say nothing about real samples."
+        )
+
+
+def _headline(report: Mapping[str, Any]) -> Iterator[Verdict]:
+    final = find_row(report, "models", "final")
+    if final is None:
+        yield Verdict("plain", "No network was tested in this run.")
+        return
+    fold = report["data"]["folds"].get("test")
+    where = f" on {fold['n']:,} test samples from {groups(fold['groups'])}" if fold else ""
+    scores = [f"{METRIC_NAMES[key]} {value_with_interval(final['metrics'][key])}" for key in ("f1_macro", "ece")
+              if key in final["metrics"]]  # fmt: skip
+    yield Verdict("plain", f"The final network reaches {', '.join(scores)}{where}.")
+
+
+def _crossover(report: Mapping[str, Any]) -> Iterator[Verdict]:
+    part = report.get("crossover")
+    if part is None:
+        return
+    words = {
+        "accepted": "Crossover accepted",
+        "declined": "Crossover declined, so final is the best single checkpoint",
+        "undecidable": "Crossover undecidable, so final is the best single checkpoint",
+    }
+    final = find_row(report, "models", "final") or {}
+    difference = final.get("diff_to_best_single", {}).get("f1_macro")
+    test = (
+        f" On test: macro-F1 {value_with_interval(difference, signed=True)} against best_single." if difference else ""
+    )
+    smallest = f" Smallest gain in loss that it could have seen: {part['smallest_detectable']:.4f}." if (
+        part["smallest_detectable"] is not None
+    ) else ""  # fmt: skip
+    level = "good" if part["decision"] == "accepted" else "plain"
+    yield Verdict(level, f"{words[part['decision']]}: {part['reason'].rstrip('.')}.{smallest}{test}")
+
+
+def _against_baseline(report: Mapping[str, Any]) -> Iterator[Verdict]:
+    baseline = reference_baseline(report)
+    if baseline is None or "f1_macro" not in baseline.get("diff_to_final", {}):
+        return
+    name, overall = baseline["name"], baseline["diff_to_final"]["f1_macro"]
+    yield Verdict("plain", f"All test samples: {_compare(name, overall)}.")
+    for subset in named_subsets(report):
+        difference = report["per_group"][subset].get("diff_to_final", {}).get(name, {}).get("f1_macro")
+        if difference is None:
+            continue
+        vanished = _above_zero(overall) and not _above_zero(difference)
+        moral = " The gain over all samples is not seen here." if vanished else ""
+        if vanished and difference["hi"] is not None and difference["hi"] < overall["value"]:
+            moral = " The gain over all samples is not seen here: it comes from the other samples."
+        yield Verdict("warn" if vanished else "plain", f"{subset}: {_compare(name, difference)}.{moral}")
+
+
+def _above_zero(difference: Estimate) -> bool:
+    return difference["lo"] is not None and difference["lo"] > 0.0
+
+
+def _compare(name: str, difference: Estimate) -> str:
+    """Say whether final is above or below a baseline, as far as the interval of final minus baseline carries."""
+    amount = f"macro-F1 {value_with_interval(difference, signed=True)}"
+    if difference["value"] is None or difference["lo"] is None or difference["hi"] is None:
+        return f"final against {name} is open, {amount}"
+    if _above_zero(difference):
+        return f"final beats {name}, {amount}"
+    if difference["hi"] < 0.0:
+        return f"{name} beats final, {amount}"
+    return f"no difference seen between final and {name}, {amount}"
+
+
+def _shortcuts(report: Mapping[str, Any]) -> Iterator[Verdict]:
+    for row in shortcut_rows(report.get("audit", [])):
+        entry = {"value": row["auroc"], "lo": row["lo"], "hi": row["hi"], "n_groups": 0, "method": "no interval"}
+        yield Verdict(
+            "warn",
+            f"Shortcut: {row['feature']} alone separates defect from normal given the kind, AUROC "
+            f"{value_with_interval(entry)}; a network may have learned it instead of the defect.",
+        )
+
+
+def shortcut_rows(audit: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of the audit that warn, the strongest first."""
+    return sorted((row for row in audit if row["verdict"] == "shortcut"), key=lambda row: -(row["auroc"] or 0.0))

@@ -1,0 +1,75 @@
+"""Which run a `resume=` value means, and whether the configuration given with it fits."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from shared.checkpoint_io import newest_intact
+from shared.config import Settings, check_config, differing_keys
+from shared.errors import CheckpointError, ConfigError
+from shared.run_dir import RunDirectory, unfinished_runs
+
+
+def find_run(settings: Settings) -> tuple[RunDirectory, Path | None] | None:
+    """The run that `settings.resume` names, and the checkpoint if it names one; None to start afresh.
+
+    Raises:
+        ConfigError: If nothing is there, the run is finished or still alive, or the configuration differs.
+    """
+    if settings.resume is None:
+        return None
+    if settings.resume == "auto":
+        found = unfinished_runs(settings.outputs, settings.project, settings.experiment)
+        if not found:
+            return None
+        run, checkpoint = found[0], None
+    else:
+        path = Path(settings.resume)
+        checkpoint = path if path.suffix == ".ckpt" else None
+        if checkpoint is not None and not checkpoint.is_file():
+            raise ConfigError(f"resume: {checkpoint} does not exist")
+        run = RunDirectory.open((checkpoint.parent.parent if checkpoint else path).resolve())
+    status = run.status()
+    if status["state"] == "done":
+        raise ConfigError(f"resume: {run.path} is finished; start a new run without resume")
+    if run.is_alive():
+        raise ConfigError(f"resume: {run.path} is still running (process {status['pid']} on {status['host']})")
+    return run, checkpoint
+
+
+def saved_settings(run: RunDirectory) -> Settings:
+    """Configuration that a run was started with.
+
+    Raises:
+        CheckpointError: If config.yaml is missing or damaged.
+    """
+    path = run.path / "config.yaml"
+    try:
+        return check_config(OmegaConf.create(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); the run cannot be resumed or loaded") from error
+
+
+def refuse_differences(given: dict[str, Any], run: RunDirectory, saved: dict[str, Any]) -> None:
+    """Refuse to go on under another configuration than the run was started with.
+
+    Raises:
+        ConfigError: Naming the keys that differ.
+    """
+    keys = [key for key in differing_keys(given, saved) if key != "resume"]
+    if keys:
+        shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        raise ConfigError(
+            f"resume: {run.path} was started with another configuration; differing keys: {shown}. Give the same "
+            f"overrides, or only resume={os.path.relpath(run.path)}, or start afresh without resume"
+        )
+
+
+def checkpoint_to_resume(run: RunDirectory, named: Path | None) -> tuple[Path | None, list[str]]:
+    """The newest intact checkpoint of a run (None where it had not saved one yet), and what had to be passed over."""
+    if named is not None:
+        return newest_intact([named])
+    candidates = [path for name in ("last.ckpt", "best.ckpt") if (path := run.checkpoints / name).exists()]
+    return newest_intact(candidates) if candidates else (None, [])

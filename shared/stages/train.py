@@ -1,0 +1,81 @@
+"""The fit: loggers, callbacks, checkpoints, Lightning's loop."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from shared.callbacks.interruption import InterruptGuard
+from shared.callbacks.nan_guard import NanGuard
+from shared.callbacks.run_log import RunLog
+from shared.callbacks.step_seed import StepSeed
+from shared.checkpoint_io import AtomicCheckpointIO, load_checkpoint
+from shared.config import enabled_nodes
+from shared.instantiate import instantiate
+from shared.resume import checkpoint_to_resume
+from shared.session import Session
+
+
+def train(session: Session, named_checkpoint: Path | None) -> None:
+    """Fit the module, or go on from the newest intact checkpoint of a resumed run; skipped where already complete."""
+    if session.run.done("fit") is not None:
+        session.trainer = build_trainer(session, resume_step=None)
+        return
+    checkpoint, passed_over = checkpoint_to_resume(session.run, named_checkpoint)
+    for sentence in passed_over:
+        session.warn(sentence)
+    step = None
+    if checkpoint is not None:
+        content = load_checkpoint(checkpoint)
+        step = int(content["global_step"])
+        session.resumed_from = {"checkpoint": checkpoint.name, "epoch": int(content["epoch"]), "step": step}
+        session.say(f"resuming from {checkpoint} (epoch {content['epoch']}, step {step})")
+    session.trainer = build_trainer(session, resume_step=step)
+    began = time.monotonic()
+    session.trainer.fit(session.module, datamodule=session.datamodule, ckpt_path=checkpoint, weights_only=True)
+    steps = session.trainer.global_step
+    samples = (steps - (step or 0)) * session.trainer.accumulate_grad_batches * session.datamodule.batch_size
+    spent = {"seconds": round(time.monotonic() - began, 2), "samples": samples}
+    session.run.mark_done("fit", {"epochs": session.trainer.current_epoch, "steps": steps, **spent})
+
+
+def build_trainer(session: Session, resume_step: int | None) -> Trainer:
+    """Trainer with the run's own callbacks and those of the configuration."""
+    plain = session.settings.plain
+    loggers = []
+    for name, node in enabled_nodes(plain["logger"], "logger").items():
+        # TensorBoard drops what a resumed run will write again.
+        purge = {} if resume_step is None else {"purge_step": resume_step}
+        where = {"save_dir": str(session.run.path), "name": "tb", "version": ""}
+        loggers.append(instantiate(node, f"logger.{name}", **where, **purge))
+    return instantiate(
+        plain["trainer"], "trainer",
+        callbacks=[*_own_callbacks(session), *_configured_callbacks(session)],
+        logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=str(session.run.path),
+    )  # fmt: skip
+
+
+def _own_callbacks(session: Session) -> list[Callback]:
+    """What every run needs to be reproducible, watched and resumable; not configurable on purpose."""
+    settings, runtime = session.settings, session.settings.runtime
+    folder = session.run.checkpoints
+    shared: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    chosen: dict[str, Any] = {"monitor": runtime.monitor, "mode": runtime.monitor_mode, **shared}
+    callbacks: list[Callback] = [
+        StepSeed(settings.seed),
+        NanGuard(),
+        RunLog(session.run, session.events, runtime.monitor, runtime.monitor_mode),
+        InterruptGuard(session.interruption, folder / "last.ckpt", runtime.save_every_minutes),
+        ModelCheckpoint(folder, filename="best", save_top_k=1, **chosen),
+        ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, **shared),
+    ]
+    if runtime.keep_top:
+        callbacks.append(ModelCheckpoint(folder / "top", filename="{epoch:04d}", save_top_k=runtime.keep_top, **chosen))
+    return callbacks
+
+
+def _configured_callbacks(session: Session) -> list[Callback]:
+    nodes = enabled_nodes(session.settings.plain["callbacks"], "callbacks")
+    return [instantiate(node, f"callbacks.{name}") for name, node in nodes.items()]

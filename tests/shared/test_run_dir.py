@@ -1,0 +1,71 @@
+import json
+import multiprocessing
+import os
+import socket
+
+import pytest
+
+from shared.errors import ConfigError
+from shared.run_dir import RunDirectory, unfinished_runs
+
+
+def make(outputs):
+    return str(RunDirectory.create(outputs, "battery", "x").path)
+
+
+def test_runs_made_at_once_by_several_processes_never_share_a_folder(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        paths = pool.map(make, [tmp_path] * 20)
+    assert len(set(paths)) == 20
+
+
+def test_latest_points_to_the_newest_finished_run(tmp_path):
+    first = RunDirectory.create(tmp_path, "battery", "a")
+    second = RunDirectory.create(tmp_path, "battery", "b")
+    first.finish()
+    assert (tmp_path / "battery" / "latest").resolve() == first.path
+    second.finish()
+    assert (tmp_path / "battery" / "latest").resolve() == second.path
+    assert not list((tmp_path / "battery").glob(".latest*"))
+
+
+def test_status_keeps_what_the_stages_left(tmp_path):
+    run = RunDirectory.create(tmp_path, "battery", "a")
+    assert run.done("fit") is None
+    run.mark_done("fit", {"epochs": 3})
+    run.heartbeat(stage="test", epoch=2)
+    assert run.done("fit") == {"epochs": 3}
+    status = run.status()
+    assert (status["state"], status["stage"], status["epoch"]) == ("running", "test", 2)
+
+
+def test_a_dead_process_is_not_alive_and_its_run_is_unfinished(tmp_path):
+    run = RunDirectory.create(tmp_path, "battery", "a")
+    assert run.is_alive()
+    status = run.status()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        dead = pool.apply(os.getpid)
+    (run.path / "status.json").write_text(json.dumps(status | {"pid": dead}))
+    assert not run.is_alive()
+    assert [found.path for found in unfinished_runs(tmp_path, "battery", "a")] == [run.path]
+
+
+def test_a_later_process_with_the_same_pid_is_not_the_run(tmp_path):
+    run = RunDirectory.create(tmp_path, "battery", "a")
+    status = run.status() | {"started_by": 1.0}
+    (run.path / "status.json").write_text(json.dumps(status))
+    assert not run.is_alive()
+
+
+def test_another_host_counts_as_alive_while_its_heart_beats(tmp_path):
+    run = RunDirectory.create(tmp_path, "battery", "a")
+    elsewhere = run.status() | {"host": socket.gethostname() + "-other", "pid": 1}
+    (run.path / "status.json").write_text(json.dumps(elsewhere))
+    assert run.is_alive()
+    (run.path / "status.json").write_text(json.dumps(elsewhere | {"heartbeat": elsewhere["heartbeat"] - 300}))
+    assert not run.is_alive()
+
+
+def test_a_folder_without_status_is_no_run(tmp_path):
+    with pytest.raises(ConfigError, match="has no status.json"):
+        RunDirectory.open(tmp_path)
