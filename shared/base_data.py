@@ -126,7 +126,7 @@ class FoldedDataModule(LightningDataModule):
         if self.ledger is not None:
             self.ledger.record(purpose, fold, purpose)
         dataset = self.build_dataset(fold, rows)
-        workers = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
+        workers: dict[str, Any] = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
         if purpose == "fit":
             sampler = EpochSampler(len(rows), self.seed, self.sampling_weights(rows))
             # A last batch of one sample would break batch normalisation; each epoch leaves out other samples.

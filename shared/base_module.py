@@ -1,5 +1,6 @@
 """The LightningModule with slots: a project says what network, loss and metrics are; the steps are written once."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -76,11 +77,11 @@ class BaseModule(LightningModule):
         """Outputs without logging."""
         return self.shared_step(batch, "predict")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Optimiser and schedule by name."""
         optimizer = build_optimizer(self.named_parameters(), self.optimizer_config)
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        steps_per_epoch = max(1, total_steps // max(1, self.trainer.max_epochs or 1))
+        total_steps = self.trainer.estimated_stepping_batches
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = build_scheduler(optimizer, self.scheduler_config, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 

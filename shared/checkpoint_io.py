@@ -76,7 +76,7 @@ def newest_intact(candidates: Sequence[Path]) -> tuple[Path, list[str]]:
     Raises:
         CheckpointError: If none is usable, with the reason for each.
     """
-    passed_over = []
+    passed_over: list[str] = []
     for path in candidates:
         fault = find_fault(path)
         if fault is None:

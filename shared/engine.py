@@ -1,8 +1,10 @@
 """The one engine function: check data, audit, fit, test, report; and it returns what it built."""
 
+import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 ENGINE_SETS = {
     "data": ("seed", "cache_folder"),
     "model": ("optimizer", "scheduler", "classes"),
-    "trainer": ("callbacks", "logger", "plugins", "default_root_dir"),
+    "trainer": ("callbacks", "enable_progress_bar", "logger", "plugins", "default_root_dir"),
     "logger.*": ("save_dir", "name", "version", "purge_step"),
 }
 """Constructor arguments that the engine adds to what the configuration gives."""
@@ -116,10 +118,23 @@ def _open_run(settings: Settings, overrides: tuple[str, ...]) -> tuple[RunDirect
     return run, None
 
 
+def _quiet_lightning() -> None:
+    """Silence what Lightning says to newcomers and what is no fault here; its warnings otherwise stay."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in (
+        ".*LeafSpec.*is deprecated",  # Lightning 2.6.6 against torch 2.15
+        "Checkpoint directory .* exists and is not empty",  # so it is in every resumed run
+        "The number of training batches .* is smaller than the logging interval",
+        "The '.*_dataloader' does not have many workers",  # measured: docs/benchmarks.md
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
 def _session(settings: Settings, run: RunDirectory, interruption: Interruption, quiet: bool) -> Session:
     """Threads, seeds, environment record and the objects the stages share."""
     torch.set_num_threads(settings.runtime.threads or len(os.sched_getaffinity(0)))
     seed_all(settings.seed)
+    _quiet_lightning()
     write_json(run.path / "env.json", describe_environment())
     datamodule = instantiate(settings.plain["data"], "data", seed=settings.seed, cache_folder=settings.paths.cache)
     return Session(

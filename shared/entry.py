@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from shared.errors import UserError
@@ -49,7 +50,7 @@ def run_job(config: DictConfig) -> float | None:
     """
     from shared.engine import fit
 
-    overrides = tuple(hydra.core.hydra_config.HydraConfig.get().overrides.task)
+    overrides = tuple(HydraConfig.get().overrides.task)
     try:
         result = fit(_with_saved_config(config, overrides), overrides=overrides)
     except UserError as error:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from shared.checkpoint_io import newest_intact
 from shared.config import Settings, check_config, differing_keys
@@ -47,8 +47,8 @@ def saved_settings(run: RunDirectory) -> Settings:
     """
     path = run.path / "config.yaml"
     try:
-        return check_config(OmegaConf.create(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return check_config(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); the run cannot be resumed or loaded") from error
 
 

@@ -83,16 +83,12 @@ class ResumableLoader(DataLoader[Any]):
         super().__init__(dataset, batch_size=batch_size, sampler=sampler, **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator: Lightning makes iterators that it never reads, and those must not use up the offset.
         assert isinstance(self.sampler, EpochSampler)
         assert self.batch_size is not None
-        skipped, self.skip_batches = self.skip_batches, 0
-        self.sampler.first_place = skipped * self.batch_size
-        self.handed_out = skipped
-        iterator = super().__iter__()
-        return self._counted(iterator)
-
-    def _counted(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        for batch in iterator:
+        self.handed_out, self.skip_batches = self.skip_batches, 0
+        self.sampler.first_place = self.handed_out * self.batch_size
+        for batch in super().__iter__():
             self.handed_out += 1
             yield batch
 

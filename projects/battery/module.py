@@ -9,7 +9,7 @@ from torch import Tensor
 
 from projects.battery.losses import JointLoss
 from projects.battery.metrics import validation_metrics
-from projects.battery.models import build_network
+from projects.battery.models import Network, build_network
 from projects.battery.sampling import correction_warning, effective_number_weights, inverse_frequency_weights
 from shared.base_module import BaseModule
 from shared.errors import ConfigError
@@ -43,6 +43,8 @@ class BatteryClassifier(BaseModule):
         CheckpointError: If the asked-for weights cannot be had.
     """
 
+    network: Network
+
     loading_overrides: ClassVar[dict[str, Any]] = {"pretrained": False, "weights_path": None}
 
     def __init__(
@@ -71,7 +73,7 @@ class BatteryClassifier(BaseModule):
         sizes = {} if network == "timm" else {"meta_sizes": tuple(meta_sizes)}
         self.network = build_network(network, num_classes=len(classes), weights=weights, **sizes, **dict(parameters))
         # Convolutions run faster on the CPU and on tensor cores in this layout (docs/benchmarks.md).
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)
         alpha = _alpha(focal_alpha, class_weights, class_counts)
         rows = dict.fromkeys(self.network.auxiliary_rows, auxiliary_weight)
         self.loss = JointLoss(focal_gamma, alpha, label_smoothing, rows)

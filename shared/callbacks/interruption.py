@@ -7,6 +7,7 @@ is whole. Outside the fit all files are atomic, so there it stops at once.
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from shared.errors import RunInterrupted
+from shared.sampler import ResumableLoader
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -82,16 +84,22 @@ class InterruptGuard(Callback):
         self.path = path
         self.every_s = 60 * every_minutes
         self._last_save = time.monotonic()
+        self._batches_done = 0
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back from Lightning, which has put its own SIGTERM handler in front by now."""
-        for signum in SIGNALS:
-            if callable(signal.getsignal(signum)) and self._is_main_thread():
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            for signum in SIGNALS:
                 signal.signal(signum, self.interruption.handle)
         self.interruption.deferred = True
+        # Lightning gives a loader its state back too early for schedules that ask for the number of steps: they make
+        # it build the loader before the checkpoint is read. The loader reads this when its first batch is asked for.
+        if isinstance(trainer.train_dataloader, ResumableLoader):
+            trainer.train_dataloader.skip_batches = self._batches_done
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The checkpoint of the epoch before is on disk: a good place to stop."""
+        self._batches_done = 0
         self._last_save = time.monotonic()
         self.interruption.raise_if_received()
 
@@ -99,13 +107,26 @@ class InterruptGuard(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is time or a signal has come, and stop on a signal."""
+        self._batches_done = batch_idx + 1
         if batch_idx + 1 >= trainer.num_training_batches or self._is_mid_accumulation(trainer, batch_idx):
             return
         if self.interruption.received is None and time.monotonic() - self._last_save < self.every_s:
             return
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self._last_save = time.monotonic()
         self.interruption.raise_if_received()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A checkpoint from here on belongs to a whole epoch."""
+        self._batches_done = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Batches done in the present epoch."""
+        return {"batches_done": self._batches_done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Where the resumed epoch goes on."""
+        self._batches_done = int(state_dict["batches_done"])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """From here on a signal stops at once."""
@@ -114,8 +135,3 @@ class InterruptGuard(Callback):
     def _is_mid_accumulation(self, trainer: Trainer, batch_idx: int) -> bool:
         """Between two micro-batches of one step the gradients live nowhere but in memory."""
         return (batch_idx + 1) % trainer.accumulate_grad_batches != 0
-
-    def _is_main_thread(self) -> bool:
-        import threading
-
-        return threading.current_thread() is threading.main_thread()

@@ -54,7 +54,7 @@ class ClassificationPanels(Callback):
         counts = confusion_matrix(target, predicted, labels=np.arange(len(classes)))
         f1 = f1_score(target, predicted, labels=np.arange(len(classes)), average=None, zero_division=0.0)
         # One epoch of one fold: the curve shows the spread, the report the intervals.
-        per_class = {
+        per_class: dict[str, dict[str, Any]] = {
             name: {"f1": {"value": float(f1[k]), "lo": None, "hi": None}, "support": int(counts[k].sum())}
             for k, name in enumerate(classes)
         }

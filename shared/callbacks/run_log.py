@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from shared.atomic import write_text
 from shared.events import EventWriter
-from shared.metric_keys import metric_key
+from shared.metric_keys import STAGES, metric_key
 from shared.run_dir import RunDirectory
 
 HEARTBEAT_S = 10.0
@@ -72,7 +72,8 @@ class RunLog(Callback):
         """Complete the epoch's row (validation has run by now) and write the files anew."""
         if self._loss_sum is not None:
             pl_module.log(metric_key("train", "loss"), float(self._loss_sum) / self._num_batches)
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        # Keys of our form only: a learning-rate monitor's own keys depend on where its logging interval began.
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.split("/")[0] in STAGES}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append(row)

@@ -34,7 +34,7 @@ def dress(axes: Axes, title: str, x_label: str, y_label: str, grid: str = "both"
     axes.set_title(title, fontsize=10.5, loc="left", color=INK)
     axes.set_xlabel(x_label, fontsize=9)
     axes.set_ylabel(y_label, fontsize=9)
-    axes.tick_params(labelsize=8.5, length=3)
+    axes.tick_params(labelsize=8.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     if grid in ("x", "y", "both"):

@@ -83,9 +83,12 @@ def reliability_figure(
         top.plot(bins.confidence, bins.accuracy, "s-", color=style.ORANGE, ms=4, lw=1.2, label="before calibration")
     bins = reliability_bins(probs, target, num_bins)
     top.vlines(bins.confidence, bins.confidence, bins.accuracy, color=style.SKY, linewidth=4, alpha=0.7, label="gap")
-    top.plot(bins.confidence, bins.accuracy, "o-", color=style.BLUE, ms=5, lw=1.4, label="final")
+    # The area of a point follows its samples: a far-off bin of two samples must not look like a far-off network.
+    area = 8.0 + 110.0 * bins.count / bins.count.max()
+    top.plot(bins.confidence, bins.accuracy, color=style.BLUE, lw=1.2)
+    top.scatter(bins.confidence, bins.accuracy, s=area, color=style.BLUE, zorder=3, label="final (area: samples)")
     top.set(xlim=(0, 1), ylim=(0, 1.02))
-    top.legend(fontsize=8, frameon=False, loc="upper left")
+    top.legend(fontsize=8, frameon=False, loc="lower right")
     bottom.bar(
         bins.edges[:-1],
         bins.count,

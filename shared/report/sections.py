@@ -269,7 +269,9 @@ def _cost(report: Report) -> Section:
 
 def _artifacts(report: Report) -> Section:
     facts = list(report["artifacts"].items())
-    return Section("Artifacts", tables=[_facts(facts, ("what", "file in the run directory"))] if facts else [])
+    return Section(
+        "Artifacts", tables=[_facts(facts, ("artifact", "file in the run directory, or fact"))] if facts else []
+    )
 
 
 def _warnings(report: Report) -> Section:

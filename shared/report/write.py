@@ -19,7 +19,7 @@ from shared.report.sections import CAPTIONS, build_sections
 _FIGURE_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 # An underscore inside a word means nothing in Markdown; escaped, it would only hurt those who read the plain file.
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*{}\[\]<>#|!~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
-_ESCAPED_INTERVAL = re.compile(r"\\\[([-+]?[\d.]+, [-+]?[\d.]+)\\\](?![(:\[])")
+_ESCAPED_INTERVAL = re.compile(r"\\\[([-+]?[\d.]+, [-+]?[\d.]+)\\\](?![(:\\[])")
 
 
 def write_report(run_dir: Path, report: dict[str, Any], figures: dict[str, Figure]) -> dict[str, Path]:

@@ -1,5 +1,9 @@
 """The test: opened once, after the final weights are hashed; every row of the table comes from this one opening."""
 
+from typing import Any
+
+from lightning import Callback
+
 from shared.callbacks.collect import CollectOutputs
 from shared.checkpoint_io import load_checkpoint
 from shared.errors import CheckpointError
@@ -33,7 +37,7 @@ def test(session: Session) -> None:
     session.run.mark_done("test", {"final_sha256": final_hash})
 
 
-def _weights(session: Session, file: str) -> dict:
+def _weights(session: Session, file: str) -> dict[str, Any]:
     path = session.run.checkpoints / file
     content = load_checkpoint(path)
     if "state_dict" not in content:
@@ -44,9 +48,10 @@ def _weights(session: Session, file: str) -> dict:
 def _predict(session: Session) -> CollectOutputs:
     collect = CollectOutputs()
     assert session.trainer is not None
-    session.trainer.callbacks.append(collect)
+    callbacks: list[Callback] = session.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
+    callbacks.append(collect)
     try:
         session.trainer.test(session.module, datamodule=session.datamodule, verbose=False)
     finally:
-        session.trainer.callbacks.remove(collect)
+        callbacks.remove(collect)
     return collect

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
 from shared.callbacks.interruption import InterruptGuard
 from shared.callbacks.nan_guard import NanGuard
@@ -33,6 +33,7 @@ def train(session: Session, named_checkpoint: Path | None) -> None:
         session.resumed_from = {"checkpoint": checkpoint.name, "epoch": int(content["epoch"]), "step": step}
         session.say(f"resuming from {checkpoint} (epoch {content['epoch']}, step {step})")
     session.trainer = build_trainer(session, resume_step=step)
+    assert session.module is not None
     began = time.monotonic()
     session.trainer.fit(session.module, datamodule=session.datamodule, ckpt_path=checkpoint, weights_only=True)
     steps = session.trainer.global_step
@@ -50,9 +51,10 @@ def build_trainer(session: Session, resume_step: int | None) -> Trainer:
         purge = {} if resume_step is None else {"purge_step": resume_step}
         where = {"save_dir": str(session.run.path), "name": "tb", "version": ""}
         loggers.append(instantiate(node, f"logger.{name}", **where, **purge))
+    callbacks = [*_own_callbacks(session), *_configured_callbacks(session)]
     return instantiate(
         plain["trainer"], "trainer",
-        callbacks=[*_own_callbacks(session), *_configured_callbacks(session)],
+        callbacks=callbacks, enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=str(session.run.path),
     )  # fmt: skip
 

@@ -48,7 +48,9 @@ def png_bytes(pixels: NDArray[Any]) -> bytes:
     stride = width * depth // 8
     raw = b"".join(b"\0" + rows[at : at + stride] for at in range(0, len(rows), stride))
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(raw, 1)) + _chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(raw, 1)) + _chunk(b"IEND", b"")
+    )
 
 
 def write_ct(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import shared.audit as audit
 from shared.audit import AuditRow, AuditTable, audit_shortcuts, format_warning
@@ -80,22 +81,42 @@ def test_kind_is_no_shortcut_even_when_it_tells_the_label():
     assert by_name(audit_shortcuts(blind, permutations=39))["kind"].verdict == "shortcut"
 
 
+def test_area_counts_pairs_of_one_kind_only():
+    def target_of(columns, rng):
+        # Rare in cells, common in modules, and told by the axis in modules alone: pairs across kinds look different.
+        chance = np.where(columns["kind"] == 1, np.array([0.4, 0.9, 0.9])[columns["axis"]], 0.05)
+        return rng.random(len(chance)) < chance
+
+    table = fabricate(target_of)
+    prepared = audit._Audit(table, num_folds=5, seed=0)
+    score = prepared.probe("axis")
+    areas, pairs = [], []
+    for kind in (0, 1):
+        mask = table.stratum == kind
+        areas.append(roc_auc_score(table.target[mask], score[mask]))
+        pairs.append(table.target[mask].sum() * (~table.target[mask]).sum())
+    expected = np.average(areas, weights=pairs)
+    assert roc_auc_score(table.target, score) != pytest.approx(expected, abs=0.02)
+    assert prepared.auroc(score) == pytest.approx(expected)
+    assert prepared.judge("axis", score, 1.0, 0.05).auroc == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("target_of", [noise, axis_trap])
 def test_noise_is_clear_with_p_spread_evenly(target_of):
     p_values = {name: [] for name in ("brightness", "file_bytes", "scanner", "voltage")}
     verdicts = []
-    for seed in range(25):
+    for seed in range(15):
         table = fabricate(target_of, 400, 40, seed)
         table = replace(table, features={name: table.features[name] for name in p_values}, categorical={"scanner"})
         rows = by_name(audit_shortcuts(table, permutations=19, seed=seed))
         for name, values in p_values.items():
             values.append(rows[name].p_value)
             verdicts.append(rows[name].verdict)
-    # 100 values on the grid 1/20 .. 20/20: mean 0.525, standard error 0.03; a fifth is at most 0.2, error 0.04.
+    # 60 values on the grid 1/20 .. 20/20: mean 0.525, standard error 0.037; a fifth is at most 0.2, error 0.052.
     pooled = np.concatenate(list(p_values.values()))
     assert pooled.mean() == pytest.approx(0.525, abs=0.12)
     assert np.mean(pooled <= 0.2) == pytest.approx(0.2, abs=0.16)
-    assert verdicts.count("clear") >= 92
+    assert verdicts.count("clear") >= 54
 
 
 def test_group_level_number_is_found_with_a_dozen_groups():

@@ -115,6 +115,12 @@ def test_the_order_of_rows_does_not_matter_and_the_seed_does():
     assert (split_groups(label, group, SHARES, seed=6) != fold).any()
 
 
+def test_every_group_can_come_into_test():
+    group = np.arange(40)
+    tested = [set(group[split_groups(group * 0, group, SHARES, seed) == 4].tolist()) for seed in range(60)]
+    assert set().union(*tested) == set(range(40))  # eight of forty each time; one left out sixty times: 1e-6
+
+
 def test_too_few_groups_says_how_many():
     label, group = np.array([0, 1, 1]), np.array([4, 4, 4])
     with pytest.raises(DataError, match=r"5 groups are needed, one for each of train, .*, found 1: add groups"):

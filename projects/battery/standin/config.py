@@ -66,7 +66,7 @@ class StandinConfig:
             ConfigError: A value lies outside its range; the sentence names the key.
         """
         self._require("num_batteries", 1 <= self.num_batteries <= 9999, "1 to 9999")
-        most = self.num_batteries * len(AXES) * STACK_SLICES // 2
+        most = self.num_batteries * len(AXES) * STACK_SLICES // 4
         self._require("num_slices", 1 <= self.num_slices <= most, f"1 to {most} for {self.num_batteries} batteries")
         self._require("size_px", 32 <= self.size_px <= 4096, "32 to 4096")
         self._require("seed", self.seed >= 0, "0 or more")
@@ -78,7 +78,7 @@ class StandinConfig:
             self._require(name, 0.0 <= getattr(self, name) <= 1.0, "0 to 1")
         for name in ("noise_sigma", "ring_strength"):
             self._require(name, getattr(self, name) >= 0.0, "0 or more")
-        self._require("void_width_px", self.void_width_px > 0.0, "above 0")
+        self._require("void_width_px", 0.0 < self.void_width_px <= 4.0, "above 0 and at most 4")
         self._require("confuser_rate", 0.0 <= self.confuser_rate < 1.0, "0 to below 1")
 
     def as_dict(self) -> dict[str, Any]:

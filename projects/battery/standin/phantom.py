@@ -1,17 +1,18 @@
 """Batteries as 3-D implicit functions: attenuation at any point, so that slices along x, y and z agree.
 
-Lengths are in half frames: the field of view is the cube [-1, 1]³ with the axes x, y, z. Attenuation 0 is air and 1 about
-aluminium. A battery lies in any orientation in it, so that the direction of its layers does not give away the axis of a
-slice. Battery coordinates are (u, v, w): layers are stacked along u, terminals are at the upper end of w, and
+Lengths are in half frames: the field of view is the cube [-1, 1]³ with the axes x, y, z. Attenuation 0 is air and 1
+about aluminium. A battery lies in any orientation in it, so that the direction of its layers does not give away the
+axis of a slice. Battery coordinates are (u, v, w): layers are stacked along u, terminals are at the upper end of w, and
 cylinders turn about w.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float32 throughout; numpy's stubs lose that at almost every step
 
 AIR, POTTING, ACTIVE, SWING, CAN, COPPER = 0.0, 0.36, 0.62, 0.12, 0.95, 1.5
 
@@ -62,7 +63,8 @@ class BatteryShape:
     @property
     def extent(self) -> NDArray[np.float64]:
         """Return the half extents of the body along the scanner's x, y, z."""
-        return np.abs(self.rotation.T) @ np.asarray(self.half)
+        extent: NDArray[np.float64] = np.abs(self.rotation.T) @ np.asarray(self.half)
+        return extent
 
     def local(self, point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         """Turn broadcastable scanner coordinates into battery coordinates."""
@@ -105,7 +107,8 @@ class BatteryShape:
         plate = (np.abs(w - top) < 0.025) & (np.abs(cell_v) < 0.22 * pitch[1])
         gap = ((column + row) % 2 == 1) & (cell_u > 0.38 * pitch[0])
         post = (np.abs(cell_u) < 0.1 * pitch[0]) & (np.abs(cell_v) < 0.1 * pitch[1]) & (w > top - 0.1) & (w < top)
-        return ((plate & ~gap) | post).astype(np.float32)
+        metal: Array = (plate & ~gap) | post
+        return metal.astype(np.float32)
 
 
 def draw_battery(kind: str, form: str, rng: np.random.Generator) -> BatteryShape:
@@ -158,7 +161,8 @@ def _draw_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
     a, b, c = rng.normal(0.0, np.deg2rad(1.2), 3)
     skew = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]])
     left, _, right = np.linalg.svd(np.eye(3) + skew)  # the nearest rotation to a small skew
-    return pose @ (left @ right)
+    rotation: NDArray[np.float64] = pose @ left @ right
+    return rotation
 
 
 def _repeat(coordinate: Array, pitch: float) -> tuple[Array, Array]:
@@ -182,7 +186,8 @@ def _cell(shape: CellShape, u: Array, v: Array, w: Array) -> Array:
 
 def _layers(phase: Array) -> Array:
     """Anode and cathode in turn; `phase` counts electrode pairs."""
-    return ACTIVE + SWING * np.cos(np.float32(2 * np.pi) * phase)
+    value: Array = ACTIVE + SWING * np.cos(np.float32(2 * np.pi) * phase)
+    return value
 
 
 def _cylindrical(shape: CellShape, u: Array, v: Array, w: Array) -> Array:
@@ -202,7 +207,11 @@ def _pouch(shape: CellShape, u: Array, v: Array, w: Array) -> Array:
     """Flat sheets with a light waviness, a foil seal around and two tabs."""
     hu, hv, hw = shape.half
     wave = np.float32(shape.wave) * np.sin(4 * v + 3 * w + shape.wave_phase)
-    stack = (hu * 0.96 - np.abs(u + wave), hv - 2.5 * shape.wall - np.abs(v), hw - 3.0 * shape.wall - np.abs(w))
+    stack = (
+        hu - shape.wave - 0.5 * shape.wall - np.abs(u + wave),
+        hv - 2.5 * shape.wall - np.abs(v),
+        hw - 3.0 * shape.wall - np.abs(w),
+    )
     depth = np.minimum(np.minimum(stack[0], stack[1]), stack[2])
     seal = (np.abs(u) < 0.5 * shape.wall) & (np.abs(v) < hv) & (np.abs(w) < hw)
     tab = seal & (np.abs(np.abs(v) - 0.45 * hv) < 0.14 * hv) & (w > 0)

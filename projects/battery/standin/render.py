@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.battery.standin.config import AXES, BATTERY_STREAM, POROSITY, RESIN_OVERFLOW, SLICE_STREAM, StandinConfig
-from projects.battery.standin.defects import Bead, Findings, Sheet, draw_findings, slice_position
+from projects.battery.standin.defects import Bead, Sheet
 from projects.battery.standin.phantom import Array, BatteryShape, draw_battery
+from projects.battery.standin.placement import Findings, draw_findings, slice_position
 from projects.battery.standin.plan import BatteryPlan
 from projects.battery.standin.scanner import Scan, draw_scan, scan_slice
 
 _SUPERSAMPLE = 2  # samples a pixel along each side: partial volume at edges and in voids
 _PLANES = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}  # scanner axes across and down the image
-_FADED = 0.92  # a sheet cut further out than this share of its radius leaves no trace
+_FADED = 0.98  # a sheet cut further out than this share of its radius leaves no trace
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ def _render_slice(
     size = config.size_px
     position = slice_position(shape, AXES.index(axis), index)
     fine = slice_points(axis, position, size * _SUPERSAMPLE)
-    attenuation = true_attenuation(shape, findings, AXES.index(axis), position, fine)
+    attenuation: Array = true_attenuation(shape, findings, AXES.index(axis), position, fine)
     attenuation = cv2.resize(attenuation, (size, size), interpolation=cv2.INTER_AREA)
     image = scan_slice(attenuation, slice_points(axis, position, size), AXES.index(axis), scan, noise)
     stem = f"CT_{plan.kind}_{plan.form}_{plan.battery_id:04d}_{axis}_{index:04d}"
-    boxes = _boxes(found, AXES.index(axis), position, findings, size)
+    boxes = defect_boxes(found, AXES.index(axis), position, findings, size)
     label = {
         "file_name": f"{stem}.png",
         "width": size,
@@ -88,7 +89,7 @@ def true_attenuation(
     shape: BatteryShape, findings: Findings, axis: int, position: float, point: tuple[Array, Array, Array]
 ) -> Array:
     """Return the attenuation with voids, confusers and overflow, before the scanner."""
-    attenuation = np.ascontiguousarray(shape.attenuation(point), dtype=np.float32)
+    attenuation: Array = np.ascontiguousarray(shape.attenuation(point), dtype=np.float32)
     for sheet in (*findings.voids, *findings.confusers):
         oblique = max(np.abs(sheet.slope)) > 0.1
         limit = 1.0 if axis != sheet.axis else 2.5 + 0.02 * sum(sheet.radius) / sheet.width
@@ -99,40 +100,23 @@ def true_attenuation(
     return attenuation
 
 
-def _boxes(found: str | None, axis: int, position: float, findings: Findings, size: int) -> list[list[int]]:
+def defect_boxes(found: str | None, axis: int, position: float, findings: Findings, size: int) -> list[list[int]]:
     """Return [x, y, width, height] in whole pixels for each defect of the label's class that the slice shows."""
+    shown: list[Sheet | Bead] = []
     if found == RESIN_OVERFLOW and findings.bead is not None:
-        return [_bead_box(findings.bead, axis, position, size)]
+        shown = [findings.bead]
     if found == POROSITY:
         limit = 0.5 if axis == 0 else _FADED
-        return [_sheet_box(v, axis, position, size) for v in findings.voids if v.depth(axis, position) < limit]
-    return []
+        shown = [void for void in findings.voids if void.depth(axis, position) < limit]
+    return [_pixel_box(*defect.box(axis, position), axis, size) for defect in shown]
 
 
-def _sheet_box(sheet: Sheet, axis: int, position: float, size: int) -> list[int]:
-    """Return the box of a void: its line on y and z, its whole face on x."""
-    centre, half = np.array(sheet.centre), np.array([sheet.width / 2, *sheet.radius])
-    if axis != 0:
-        offset = position - centre[axis]
-        other = 3 - axis
-        half[other] *= np.sqrt(1 - (offset / half[axis]) ** 2)
-        centre[0] += sheet.slope[axis - 1] * offset
-        half[0] += abs(sheet.slope[other - 1]) * half[other]
-    return _pixel_box(centre, half, axis, size)
-
-
-def _bead_box(bead: Bead, axis: int, position: float, size: int) -> list[int]:
-    centre, half = np.array(bead.centre), np.array(bead.radius)
-    half = half * np.sqrt(max(0.0, 1 - ((position - centre[axis]) / half[axis]) ** 2))
-    return _pixel_box(centre, half, axis, size)
-
-
-def _pixel_box(centre: NDArray[np.float64], half: NDArray[np.float64], axis: int, size: int) -> list[int]:
-    """Turn scanner coordinates into the smallest box of whole pixels inside the image."""
+def _pixel_box(low: NDArray[np.float64], high: NDArray[np.float64], axis: int, size: int) -> list[int]:
+    """Turn two corners in scanner coordinates into the smallest box of whole pixels inside the image."""
     plane = list(_PLANES[AXES[axis]])
-    low = np.clip(np.floor((centre[plane] - half[plane] + 1) / 2 * size), 0, size - 1).astype(int)
-    high = np.clip(np.ceil((centre[plane] + half[plane] + 1) / 2 * size), low + 1, size).astype(int)
-    return [int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])]
+    first = np.clip(np.floor((low[plane] + 1) / 2 * size), 0, size - 1).astype(int)
+    last = np.clip(np.ceil((high[plane] + 1) / 2 * size), first + 1, size).astype(int)
+    return [int(first[0]), int(first[1]), int(last[0] - first[0]), int(last[1] - first[1])]
 
 
 def _outline(inside: NDArray[np.bool_]) -> list[list[int]]:

@@ -15,7 +15,7 @@ from projects.battery.standin.config import StandinConfig
 from projects.battery.standin.phantom import Array
 
 _RADII, _HEIGHTS = 92, 64  # detector pixels from the axis outwards (1 px of a 128 px image each) and along it
-_SPEED = 0.72  # share of detector pixels that are good
+_GOOD_SHARE = 0.72  # detector columns without a fault; their errors are small
 _WINDOW = (-0.12, 1.35)  # attenuation shown as 0 and 255
 
 
@@ -44,8 +44,8 @@ class Scan:
 
 def draw_scan(config: StandinConfig, rng: np.random.Generator) -> Scan:
     """Return the scanner's state for one battery."""
-    faulty = rng.random((_RADII, 1)) > _SPEED
-    errors = rng.normal(0.0, 1.0, (_RADII, _HEIGHTS)) * np.where(faulty, 1.0, 0.15)
+    faulty = rng.random((_RADII, 1)) > _GOOD_SHARE
+    errors: Array = rng.normal(0.0, 1.0, (_RADII, _HEIGHTS)) * np.where(faulty, 1.0, 0.15)
     errors = _unit(cv2.GaussianBlur(errors, (0, 0), sigmaX=5.0, sigmaY=0.01, borderType=cv2.BORDER_REFLECT), axis=1)
     rings = config.ring_strength * np.where(faulty, 1.0, 0.15) * errors
     centre = rng.normal(0.0, 0.03, 2)
@@ -80,7 +80,8 @@ def scan_slice(
     image += _noise(attenuation, scan.noise, rng)
     image = scan.gain * image + scan.offset
     low, high = _WINDOW
-    return np.clip(np.rint((image - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
+    grey: Array = np.clip(np.rint((image - low) * (255 / (high - low))), 0, 255)
+    return grey.astype(np.uint8)
 
 
 def _surroundings(attenuation: Array, sigma: float) -> Array:
@@ -88,12 +89,13 @@ def _surroundings(attenuation: Array, sigma: float) -> Array:
     small = cv2.resize(attenuation, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     blurred = cv2.GaussianBlur(small, (0, 0), sigma / 4, borderType=cv2.BORDER_CONSTANT)
     wide = cv2.resize(blurred, attenuation.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.clip(wide / 0.65, 0, 1.5) - 0.5
+    excess: Array = np.clip(wide / 0.65, 0, 1.5) - 0.5
+    return excess
 
 
 def _streaks(attenuation: Array, axis: int, spin: int) -> Array:
     """Return the dark bands between two pieces of metal that one ray crosses; rays run across the axis of rotation."""
-    metal = np.maximum(attenuation - 1.1, 0) * np.float32(10 / len(attenuation))
+    metal: Array = np.maximum(attenuation - 1.1, 0) * np.float32(10 / len(attenuation))
     if axis == spin:
         bands = 0.5 * (_between(metal) + _between(metal.T).T)
     else:
@@ -105,7 +107,8 @@ def _streaks(attenuation: Array, axis: int, spin: int) -> Array:
 def _between(metal: Array) -> Array:
     """Return, along rows, the lesser of the metal to the left and to the right, saturating at 1."""
     left = np.cumsum(metal, axis=1)
-    return np.minimum(np.minimum(left, left[:, -1:] - left), 1)
+    lesser: Array = np.minimum(np.minimum(left, left[:, -1:] - left), 1)
+    return lesser
 
 
 def _rings(point: tuple[Array, Array, Array], scan: Scan) -> Array:
@@ -129,10 +132,12 @@ def _noise(attenuation: Array, sigma: float, rng: np.random.Generator) -> Array:
     fine = _unit(cv2.GaussianBlur(white[0], (0, 0), 0.6))
     coarse = _unit(cv2.GaussianBlur(white[1], (0, 0), 2.0))
     local = 0.7 + 0.6 * np.clip(_surroundings(attenuation, 0.06 * len(attenuation)) + 0.5, 0, 1.5)
-    return np.float32(sigma) * local * (0.9 * fine + 0.45 * coarse)
+    noise: Array = np.float32(sigma) * local * (0.9 * fine + 0.45 * coarse)
+    return noise
 
 
 def _unit(values: Array, axis: int | None = None) -> Array:
     """Scale to standard deviation 1."""
     spread = values.std(axis=axis, keepdims=axis is not None)
-    return values / np.maximum(spread, 1e-12)
+    scaled: Array = values / np.maximum(spread, 1e-12)
+    return scaled

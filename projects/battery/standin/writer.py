@@ -15,14 +15,15 @@ kinds; `axis` is x, y or z; the slice has four digits. A label holds exactly the
      "battery_outline": [[x, y], ...]}
 
 `defects` is null for a normal slice. `class` is porosity or resin_overflow; the two never share an image. Boxes and
-outline are whole pixels of the original image, x to the right and y down. An x slice runs y across and z down, a y slice
-x and z, a z slice x and y.
+outline are whole pixels of the original image, x to the right and y down. An x slice runs y across and z down, a y
+slice x and z, a z slice x and y.
 
 A battery is the unit of work. A label is written after its image, so a battery whose labels are all there is done.
 """
 
 import json
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -63,7 +64,8 @@ def generate_standin(
         return root
     plans = plan_batteries(config)
     _begin(root, config)
-    todo = [plan for plan in plans if not _is_done(root, plan)]
+    written = Counter(path.name.split("_")[3] for path in (root / "labels").glob("CT_*.json"))
+    todo = [plan for plan in plans if written[f"{plan.battery_id:04d}"] != plan.num_slices]
     total = sum(plan.num_slices for plan in plans)
     done = total - sum(plan.num_slices for plan in todo)
     report = on_progress or _no_progress
@@ -127,11 +129,6 @@ def _begin(root: Path, config: StandinConfig) -> None:
         for leftover in (root / folder).glob(".*"):
             leftover.unlink()
     write_json(root / MARKER, _marker(config, complete=False, plans=[]))
-
-
-def _is_done(root: Path, plan: BatteryPlan) -> bool:
-    pattern = f"CT_{plan.kind}_{plan.form}_{plan.battery_id:04d}_*"
-    return plan.num_slices == len(list((root / "labels").glob(f"{pattern}.json")))
 
 
 def _run(root: Path, plans: list[BatteryPlan], config: StandinConfig, workers: int) -> Iterator[int]:

@@ -137,7 +137,11 @@ def full_report(index: SampleIndex, outputs: TestOutputs, evaluation: Evaluation
         },
         "resume": {"count": 1, "from_epochs": [12]},
         "artifacts": {"predictions": "predictions.csv", "splits": "splits.csv", "calibrator": "calibrator.safetensors"},
-        "warnings": ["the sampler and focal alpha are both on.", "x slices are 99 % normal.", "x slices are 99 % normal."],
+        "warnings": [
+            "the sampler and focal alpha are both on.",
+            "x slices are 99 % normal.",
+            "x slices are 99 % normal.",
+        ],
     }
 
 

@@ -2,7 +2,15 @@ import json
 
 import pytest
 
-from projects.battery.data.labels import CLASSES, Defect, LabelError, check_label, class_code, largest_defect, parse_label
+from projects.battery.data.labels import (
+    CLASSES,
+    Defect,
+    LabelError,
+    check_label,
+    class_code,
+    largest_defect,
+    parse_label,
+)
 
 GOOD = {
     "file_name": "a.png",
@@ -102,9 +110,9 @@ def test_the_class_joins_kind_and_defect_and_resin_overflow_wins():
 
 
 def test_a_cell_with_resin_overflow_and_an_unknown_kind_have_no_class():
-    with pytest.raises(LabelError, match="a.png is a cell with resin_overflow, which is none of the classes"):
+    with pytest.raises(LabelError, match=r"a.png is a cell with resin_overflow, which is none of the classes"):
         class_code("cell", (Defect("resin_overflow", (0, 0, 2, 2)),), "a.png")
-    with pytest.raises(LabelError, match="a.png is of kind 'pack'; allowed are cell, module"):
+    with pytest.raises(LabelError, match=r"a.png is of kind 'pack'; allowed are cell, module"):
         class_code("pack", (), "a.png")
 
 

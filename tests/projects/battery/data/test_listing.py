@@ -15,7 +15,7 @@ def test_the_spec_s_example_and_a_module_without_a_form_match():
 
 
 def test_a_pattern_must_compile_and_have_all_groups():
-    with pytest.raises(ConfigError, match="data.file_pattern .* is no regular expression"):
+    with pytest.raises(ConfigError, match=r"data.file_pattern .* is no regular expression"):
         compile_pattern("CT_(")
     with pytest.raises(ConfigError, match="lacks the named groups form, axis;"):
         compile_pattern(r"(?P<kind>\w)(?P<battery>\d)(?P<slice>\d)")
@@ -74,7 +74,7 @@ def test_missing_empty_and_unmatched_folders_are_refused(tmp_path):
 
 def test_a_dead_link_is_named(slices, tmp_path):
     (tmp_path / "data" / "images" / "CT_cell_pouch_0109_x_0123.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(DataError, match="CT_cell_pouch_0109_x_0123.png cannot be read"):
+    with pytest.raises(DataError, match=r"CT_cell_pouch_0109_x_0123.png cannot be read"):
         list_folder(tmp_path / "data", DEFAULT_PATTERN)
 
 

@@ -70,7 +70,7 @@ def test_missing_and_broken_files_are_named(archive, tmp_path):
     with pytest.raises(DataError, match=r"gone.png cannot be read \(No such file or directory\)"):
         FolderReader(tmp_path).read("gone.png")
     reader = ZipReader(archive)
-    with pytest.raises(DataError, match="all.zip holds no member 'gone.png'"):
+    with pytest.raises(DataError, match=r"all.zip holds no member 'gone.png'"):
         reader.read("gone.png")
     reader.close()
     broken = bytearray(archive.read_bytes())

@@ -1,0 +1,93 @@
+import re
+from typing import Any
+
+import pytest
+
+from shared.report import wording
+
+
+def entry(
+    value: float | None, lo: float | None = None, hi: float | None = None, method: str = "bootstrap"
+) -> dict[str, Any]:
+    return {"value": value, "lo": lo, "hi": hi, "n_groups": 4, "method": method}
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [
+        (0.8034, False, "0.803"),
+        (0.1, True, "+0.100"),
+        (-0.0004, True, "+0.000"),
+        (-0.2, True, "-0.200"),
+        (None, True, "n/a"),
+    ],
+)
+def test_number(value: float | None, signed: bool, text: str) -> None:
+    assert wording.number(value, signed) == text
+
+
+def test_interval_or_the_reason_why_not() -> None:
+    assert wording.value_with_interval(entry(0.5, 0.4, 0.6)) == "0.500 [0.400, 0.600]"
+    assert wording.value_with_interval(entry(0.5, method="no interval: 4 groups")) == "0.500 (no interval: 4 groups)"
+    assert wording.interval(entry(0.5, method="")) == "no interval: 4 groups"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.21, "4.2 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert wording.duration(seconds) == text
+
+
+def lines(report: dict[str, Any]) -> str:
+    return "\n".join(f"{line.level}: {line.text}" for line in wording.verdicts(report))
+
+
+@pytest.mark.parametrize(
+    ("overall", "part", "expected"),
+    [
+        (
+            entry(0.1, 0.05, 0.15),
+            entry(0.0, -0.02, 0.02),
+            "warn: y/z only: no difference seen.*comes from the other samples",
+        ),
+        (entry(0.1, 0.05, 0.15), entry(0.1, -0.02, 0.2), r"warn: y/z only: no difference seen.*not seen here\.(\n|$)"),
+        (entry(0.1, 0.05, 0.15), entry(0.1, 0.05, 0.2), r"plain: y/z only: final beats image_only.*\](\n|\.)"),
+        (entry(0.0, -0.1, 0.1), entry(-0.1, -0.2, -0.05), "plain: y/z only: image_only beats final"),
+        (entry(0.1), entry(0.1), "plain: y/z only: final against image_only is open"),
+    ],
+)
+def test_the_subset_s_verdict(report: dict[str, Any], overall: dict, part: dict, expected: str) -> None:
+    report["baselines"][0]["diff_to_final"]["f1_macro"] = overall
+    report["per_group"]["y/z only"]["diff_to_final"]["image_only"]["f1_macro"] = part
+    assert re.search(expected, lines(report))
+
+
+def test_a_leak_and_an_unfinished_run_come_before_the_result(report: dict[str, Any]) -> None:
+    report["status"] = "interrupted"
+    report["data"]["leakage"]["ok"] = False
+    first = wording.verdicts(report)[:3]
+    assert [line.level for line in first] == ["warn", "warn", "plain"]
+    assert "interrupted" in first[0].text
+    assert "no number below can be trusted" in first[1].text
+    assert first[2].text.startswith("The final network reaches")
+
+
+def test_every_crossover_decision_names_the_smallest_gain(report: dict[str, Any]) -> None:
+    for decision, words in (("accepted", "good: Crossover accepted"), ("undecidable", "plain: Crossover undecidable")):
+        report["crossover"]["decision"] = decision
+        assert words in lines(report)
+        assert "could have seen: 0.0093" in lines(report)
+
+
+def test_the_shortcut_is_named(report: dict[str, Any]) -> None:
+    assert "warn: Shortcut: axis alone separates" in lines(report)
+    assert "brightness" not in lines(report)
+
+
+def test_without_image_only_the_strongest_baseline_is_the_reference(report: dict[str, Any]) -> None:
+    report["baselines"] = [row for row in report["baselines"] if row["name"] != "image_only"]
+    reference = wording.reference_baseline(report)
+    assert reference is not None
+    assert reference["name"] == "fused_metadata_permuted"
+    assert wording.reference_baseline(report | {"baselines": []}) is None
