@@ -54,10 +54,18 @@ def run_job(config: DictConfig) -> float | None:
     try:
         result = fit(_with_saved_config(config, overrides), overrides=overrides)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error
     print(f"run: {result.run.path}", flush=True)
     return result.metrics.get(str(config.runtime.monitor))
+
+
+def sentence(error: UserError) -> str:
+    """The error's own words; from a loader worker it arrives as the last line of a stack trace."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return text
+    return text.strip().splitlines()[-1].partition(": ")[2]
 
 
 def _with_saved_config(config: DictConfig, overrides: tuple[str, ...]) -> DictConfig:

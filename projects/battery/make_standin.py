@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a full disk, no permission: what is written stays and the same command resumes
+        print(f"{args.out} cannot be written ({error}).", file=sys.stderr)
+        return 1
     print(f"data: {args.out}")
     return 0
 

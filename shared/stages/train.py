@@ -18,6 +18,14 @@ from shared.resume import checkpoint_to_resume
 from shared.session import Session
 
 
+class _TopCheckpoints(ModelCheckpoint):
+    """The best few epochs; under a key of its own, since Lightning keeps one state for each monitor."""
+
+    @property
+    def state_key(self) -> str:
+        return f"Top{super().state_key}"
+
+
 def train(session: Session, named_checkpoint: Path | None) -> None:
     """Fit the module, or go on from the newest intact checkpoint of a resumed run; skipped where already complete."""
     if session.run.done("fit") is not None:
@@ -74,7 +82,7 @@ def _own_callbacks(session: Session) -> list[Callback]:
         ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, **shared),
     ]
     if runtime.keep_top:
-        callbacks.append(ModelCheckpoint(folder / "top", filename="{epoch:04d}", save_top_k=runtime.keep_top, **chosen))
+        callbacks.append(_TopCheckpoints(folder / "top", filename="{epoch:04d}", save_top_k=runtime.keep_top, **chosen))
     return callbacks
 
 

@@ -52,12 +52,12 @@ class StandinConfig:
     class_shares: tuple[int, int, int, int, int] = (39343, 12755, 39572, 45165, 1481)
     x_normal_share: float = 0.9997
     resin_overflow_batteries: int = 32
-    void_contrast: float = 0.8
-    void_width_px: float = 1.6
-    noise_sigma: float = 0.05
-    ring_strength: float = 0.035
+    void_contrast: float = 0.85
+    void_width_px: float = 2.0
+    noise_sigma: float = 0.04
+    ring_strength: float = 0.03
     beam_hardening: float = 0.25
-    confuser_rate: float = 0.3
+    confuser_rate: float = 0.25
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning.

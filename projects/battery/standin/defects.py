@@ -83,7 +83,7 @@ class Bead:
         away = [np.asarray(p, np.float32) - np.float32(c) for p, c in zip(point, self.centre, strict=True)]
         rim = sum((a / r) ** 2 for a, r in zip(away, self.radius, strict=True))
         here = (rim < 1) & (self.side * away[0] > -GRIP)
-        return np.where(here, np.float32(1.15 * POTTING), np.float32(0))
+        return np.where(here, np.float32(1.5 * POTTING), np.float32(0))
 
     def box(self, axis: int, position: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the lowest and highest corner (x, y, z) of what the slice at `position` on axis 1 or 2 shows."""

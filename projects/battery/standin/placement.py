@@ -20,9 +20,9 @@ _MARGIN = 0.1  # a void may reach this share of the half extent beyond the regio
 _CLEAR = 0.6  # a slice within this share of a void's radius shows it clearly
 _CUT = 0.5  # the slice that a void is made for cuts it within this share of its radius
 _OVERFLOW_REGION = 0.2  # share of the stack at one end where resin may run over
-_RADIUS = (0.12, 0.24)  # half extents of a sheet: 12 to 24 % of the image tall where it is cut in the middle
+_RADIUS = (0.14, 0.28)  # half extents of a sheet: 14 to 28 % of the image tall where it is cut in the middle
 _VOID_SLOPE, _SCRATCH_SLOPE = 0.02, 1.0  # a sheet's greatest tilt
-_SCRATCHES = 0.6  # mean number in a battery
+_SCRATCHES = 0.4  # mean number in a battery
 _TRIES = 24  # places tried for a sheet; the one with most solid matter around wins
 _SOLID = POTTING / 2
 _SQUARE = np.stack(np.meshgrid([-0.6, 0.0, 0.6], [-0.6, 0.0, 0.6]), axis=-1).reshape(-1, 2)

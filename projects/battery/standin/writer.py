@@ -26,6 +26,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def generate_standin(
 
     Raises:
         ConfigError: `workers` is below 1.
-        DataError: `root` holds another data set, or one made with another configuration.
+        DataError: `root` holds another data set or one made with another configuration, or a worker process died.
     """
     if workers < 1:
         raise ConfigError(f"standin.workers is {workers}; allowed: 1 or more.")
@@ -143,6 +144,8 @@ def _run(root: Path, plans: list[BatteryPlan], config: StandinConfig, workers: i
         try:
             for future in as_completed([pool.submit(_write_battery, root, plan, config) for plan in plans]):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise DataError(f"A worker process died while writing {root}; the same call resumes it.") from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -18,3 +18,5 @@ def test_user_errors_are_one_sentence_with_their_exit_code(tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     assert main([str(tmp_path), "--workers", "1"]) == 1
     assert "not empty" in capsys.readouterr().err
+    assert main([str(tmp_path / "file" / "below"), "--workers", "1"]) == 1
+    assert "cannot be written" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""Every file below conf/ composes, its keys are read, and its monitors are keys that a module logs."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from shared.config import check_config, check_targets, enabled_nodes
+from shared.engine import ENGINE_SETS
+from shared.entry import CONFIG_FOLDER
+from shared.errors import ConfigError
+from tests.fabricate.battery_run import composed
+
+CONF = Path(CONFIG_FOLDER)
+PRIMARIES = sorted(path.stem for path in CONF.glob("*.yaml"))
+PROJECT_GROUPS = ("data", "model")
+SHARED_GROUPS = ("optimizer", "scheduler", "trainer", "callbacks", "logger", "audit", "runtime")
+
+
+def options(group, prefix=""):
+    return sorted(path.stem for path in (CONF / group).glob(f"{prefix}*.yaml"))
+
+
+def experiment_cases():
+    """An experiment belongs to the primary whose project it names in its model or data, and to the only one else."""
+    return [("battery", name) for name in options("experiment")]
+
+
+def check(primary, *overrides):
+    settings = check_config(composed(primary, *overrides))
+    check_targets(settings, ENGINE_SETS)
+    return settings
+
+
+def test_there_is_something_to_check():
+    assert PRIMARIES
+    assert len(experiment_cases()) >= 6
+    assert all(options(group) for group in (*PROJECT_GROUPS, *SHARED_GROUPS))
+
+
+@pytest.mark.parametrize("primary", PRIMARIES)
+def test_primaries_are_short(primary):
+    assert len((CONF / f"{primary}.yaml").read_text().splitlines()) <= 15
+
+
+@pytest.mark.parametrize(("primary", "experiment"), experiment_cases())
+def test_experiments_compose_and_their_names_are_their_files(primary, experiment):
+    assert check(primary, f"+experiment={experiment}").experiment == experiment
+
+
+@pytest.mark.parametrize("primary", PRIMARIES)
+@pytest.mark.parametrize("group", PROJECT_GROUPS)
+def test_options_of_a_project_compose(primary, group):
+    names = options(group, f"{primary}_")
+    assert names
+    for name in names:
+        check(primary, f"{group}={name}", *(["data.root=somewhere"] if group == "data" else []))
+
+
+@pytest.mark.parametrize(("group", "option"), [(group, option) for group in SHARED_GROUPS for option in options(group)])
+def test_shared_options_compose(group, option):
+    check("battery", f"{group}={option}")
+
+
+@pytest.mark.parametrize("name", options("debug"))
+def test_debug_overlays_compose(name):
+    check("battery", f"+debug={name}")
+
+
+def test_an_unknown_key_in_a_file_is_an_error_that_names_the_nearest():
+    # As a key in an experiment's file would be: added without Hydra's own check.
+    for override, sentence in (
+        ("+trainer.max_epoch=3", r"unknown config key trainer\.max_epoch; the nearest is trainer\.max_epochs"),
+        ("+data.image_size=64", r"unknown config key data\.image_size; the nearest is data\.image_size_px"),
+        ("+model.focal_gama=1", r"unknown config key model\.focal_gama; the nearest is model\.focal_gamma"),
+        ("+callbacks.panels.every=1", r"callbacks\.panels\.every; the nearest is callbacks\.panels\.every_n_epochs"),
+        ("+audit.fail=1", r"unknown config key audit\.fail; the nearest is audit\.fail_above"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            check("battery", override)
+
+
+def test_mandatory_data_root_is_asked_for_by_name():
+    with pytest.raises(ConfigError, match=r"data\.root"):
+        check("battery", "data=battery_ct")
+
+
+def test_callbacks_are_switched_off_by_name():
+    plain = check("battery", "callbacks.early_stopping.enabled=false").plain
+    assert "early_stopping" not in enabled_nodes(plain["callbacks"], "callbacks")
+
+
+def test_every_file_is_reached_by_a_test_here():
+    tested = {"experiment", "debug", "base", *PROJECT_GROUPS, *SHARED_GROUPS}
+    assert {path.name for path in CONF.iterdir() if path.is_dir() and not path.name.startswith("__")} == tested
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        assert compose("battery").paths.outputs == "outputs"
