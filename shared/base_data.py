@@ -1,7 +1,7 @@
 """The datamodule with named folds: one index, one split, and loaders that tell the ledger what they are opened for."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,15 @@ class FoldedDataModule(LightningDataModule):
         """What the module must know of the data, as plain values: class names, sizes."""
         return {"classes": list(self.index.classes)}
 
+    def align(self, arguments: Mapping[str, Any]) -> None:
+        """Encode the data as a network trained on another set expects, given the `module_arguments` of that set.
+
+        Raises:
+            DataError: If this set holds what the network cannot know.
+        """
+        if list(arguments["classes"]) != list(self.index.classes):
+            raise DataError(f"the data set has the classes {self.index.classes}; the network {arguments['classes']}")
+
     def findings(self) -> tuple[list[dict[str, str]], list[str]]:
         """Skipped files ({path, reason}) and warnings about the data, for the report."""
         return [], []
@@ -105,6 +114,10 @@ class FoldedDataModule(LightningDataModule):
         if self._fold is None:
             self._fold = self.split(self.index)
         return self._fold
+
+    def set_fold(self, fold: NDArray[np.int8]) -> None:
+        """Use other folds than `split` gives, for example all test when a finished network is evaluated."""
+        self._fold = fold
 
     def rows(self, fold: str) -> NDArray[np.int64]:
         """Rows of the index that a fold uses."""

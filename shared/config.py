@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from shared.errors import ConfigError
-from shared.metric_keys import parse
 from shared.instantiate import check_arguments, resolve_target, unknown_key
+from shared.metric_keys import parse
 
 STAGES = ("audit", "fit", "test", "report")
 """What a run may do, in this order; the data check always comes first."""

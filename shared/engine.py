@@ -5,7 +5,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,14 @@ from shared.seeding import seed_all
 from shared.session import Session
 from shared.stages.audit_data import audit_data
 from shared.stages.check_data import check_data
+from shared.stages.predict_test import predict_test
 from shared.stages.report import report
-from shared.stages.test import test
 from shared.stages.train import train
 
 if TYPE_CHECKING:
     from lightning import Trainer
+
+    from shared.report.evaluation import TestOutputs
 
 ENGINE_SETS = {
     "data": ("seed", "cache_folder"),
@@ -58,6 +61,7 @@ class FitResult:
         datamodule: The datamodule, its folds bound to the run's ledger.
         run: The run directory.
         report: Content of report.json, None where the stage did not run.
+        outputs: Probabilities of every row on the test fold, None where the stage did not run.
     """
 
     metrics: dict[str, float]
@@ -66,6 +70,7 @@ class FitResult:
     datamodule: FoldedDataModule
     run: RunDirectory
     report: dict[str, Any] | None
+    outputs: "TestOutputs | None"
 
 
 def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = (), quiet: bool = False) -> FitResult:
@@ -85,11 +90,23 @@ def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = 
     settings = check_config(config)
     check_targets(settings, ENGINE_SETS)
     run, checkpoint = _open_run(settings, overrides)
+    with watched(run) as interruption:
+        session = open_session(settings, run, interruption, quiet)
+        _run_stages(session, checkpoint)
+    metrics = {} if session.trainer is None else session.trainer.callback_metrics
+    values = {key: float(value) for key, value in metrics.items()}
+    return FitResult(
+        values, session.trainer, session.module, session.datamodule, run, session.report, session.outputs
+    )
+
+
+@contextmanager
+def watched(run: RunDirectory) -> Iterator[Interruption]:
+    """Keep a run's status true whatever happens in the block: running, then done, interrupted or failed."""
     with interruptible() as interruption:
         try:
             run.set_state("running")
-            session = _session(settings, run, interruption, quiet)
-            _run_stages(session, checkpoint)
+            yield interruption
             run.finish()
         except RunInterrupted as error:
             run.set_state("interrupted")
@@ -98,9 +115,6 @@ def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = 
         except BaseException:
             run.set_state("failed")
             raise
-    metrics = {} if session.trainer is None else session.trainer.callback_metrics
-    values = {key: float(value) for key, value in metrics.items()}
-    return FitResult(values, session.trainer, session.module, session.datamodule, run, session.report)
 
 
 def _open_run(settings: Settings, overrides: tuple[str, ...]) -> tuple[RunDirectory, Path | None]:
@@ -130,7 +144,7 @@ def _quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _session(settings: Settings, run: RunDirectory, interruption: Interruption, quiet: bool) -> Session:
+def open_session(settings: Settings, run: RunDirectory, interruption: Interruption, quiet: bool) -> Session:
     """Threads, seeds, environment record and the objects the stages share."""
     torch.set_num_threads(settings.runtime.threads or len(os.sched_getaffinity(0)))
     seed_all(settings.seed)
@@ -169,7 +183,7 @@ def _run_stages(session: Session, checkpoint: Path | None) -> None:
             session.warn(sentence)
         with session.stage("fit"):
             train(session, checkpoint)
-    for name, stage in (("test", test), ("report", report)):
+    for name, stage in (("test", predict_test), ("report", report)):
         if name in stages:
             with session.stage(name):
                 stage(session)

@@ -6,6 +6,8 @@ heavy is imported before the configuration is composed, so `--help` and `--cfg j
 
 import difflib
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,19 @@ from shared.errors import UserError
 CONFIG_FOLDER = str(Path(__file__).resolve().parents[1] / "conf")
 
 
-def train(project: str) -> None:
+def train(project: str, job: Callable[[DictConfig], float | None] | None = None) -> None:
     """Run `python -m projects.<project>.train`; ends the process with the exit code if it is not 0.
 
     Args:
         project: Name of the primary configuration file, without its ending.
+        job: What is done with the composed configuration, where it is not one run of the engine.
     """
     reached: list[bool] = []
 
     @hydra.main(version_base="1.3", config_path=CONFIG_FOLDER, config_name=project)
     def run(config: DictConfig) -> float | None:
         reached.append(True)
-        return run_job(config)
+        return (job or run_job)(config)
 
     try:
         run()
@@ -51,13 +54,24 @@ def run_job(config: DictConfig) -> float | None:
     from shared.engine import fit
 
     overrides = tuple(HydraConfig.get().overrides.task)
-    try:
+    with exit_codes():
         result = fit(_with_saved_config(config, overrides), overrides=overrides)
+    print(f"run: {result.run.path}", flush=True)
+    return result.metrics.get(str(config.runtime.monitor))
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn a `UserError` of the block into its sentence on standard error and its exit code.
+
+    Raises:
+        SystemExit: With the error's exit code.
+    """
+    try:
+        yield
     except UserError as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error
-    print(f"run: {result.run.path}", flush=True)
-    return result.metrics.get(str(config.runtime.monitor))
 
 
 def sentence(error: UserError) -> str:
@@ -89,7 +103,7 @@ def _nearest_keys(project: str, arguments: list[str]) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    groups = [a for a in arguments if a.startswith("+experiment=") or "=" in a and "." not in a.split("=")[0]]
+    groups = [a for a in arguments if a.startswith("+experiment=") or ("=" in a and "." not in a.split("=")[0])]
     try:
         with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
             keys = _dotted(OmegaConf.to_container(compose(project, groups), resolve=False))

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from projects.battery.losses import JointLoss
 from projects.battery.metrics import validation_metrics
@@ -33,7 +33,7 @@ class BatteryClassifier(BaseModule):
         auxiliary_weight: Weight of each auxiliary head's loss, > 0.
         classes: Class names, K (from the datamodule).
         class_counts: Samples of each class in train, (K,) (from the datamodule).
-        meta_sizes: Number of values of each metadata column (from the datamodule).
+        meta_names: Metadata column -> its values; a code is a position there (from the datamodule).
         balanced_sampling: Whether the train loader draws the classes equally often (from the datamodule).
         optimizer: See `shared.optim`.
         scheduler: See `shared.optim`.
@@ -61,7 +61,7 @@ class BatteryClassifier(BaseModule):
         auxiliary_weight: float,
         classes: Sequence[str],
         class_counts: Sequence[int],
-        meta_sizes: Sequence[int],
+        meta_names: Mapping[str, Sequence[str]],
         balanced_sampling: bool,
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
@@ -70,7 +70,7 @@ class BatteryClassifier(BaseModule):
         self.save_hyperparameters()
         self.classes = tuple(classes)
         weights = weights_path or ("hub" if pretrained else "none")
-        sizes = {} if network == "timm" else {"meta_sizes": tuple(meta_sizes)}
+        sizes = {} if network == "timm" else {"meta_sizes": tuple(len(names) for names in meta_names.values())}
         self.network = build_network(network, num_classes=len(classes), weights=weights, **sizes, **dict(parameters))
         # Convolutions run faster on the CPU and on tensor cores in this layout (docs/benchmarks.md).
         self.network.to(memory_format=torch.channels_last)
@@ -78,6 +78,8 @@ class BatteryClassifier(BaseModule):
         rows = dict.fromkeys(self.network.auxiliary_rows, auxiliary_weight)
         self.loss = JointLoss(focal_gamma, alpha, label_smoothing, rows)
         self.metrics = validation_metrics(len(classes))
+        # The baselines are followed as well: a fused curve that rises above its image-only one is the axis speaking.
+        self.row_metrics = nn.ModuleDict({row: validation_metrics(len(classes)) for row in rows})
         self._warning = correction_warning(balanced_sampling, alpha is not None, label_smoothing > 0)
 
     def module_groups(self) -> dict[str, tuple[str, ...]]:
@@ -96,7 +98,7 @@ class BatteryClassifier(BaseModule):
         return {"network": str(self.hparams["network"]), **super().describe(), "pretrained weights": weights}
 
     def shared_step(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
-        """Loss and logits; on test also the rows that come without a second image pass."""
+        """Loss and logits, and the rows that come without a second image pass."""
         features = self.network.encode_image(batch["image"])
         rows = self.network.rows(features, batch["meta"])
         losses = self.loss(rows, batch["target"])
@@ -106,11 +108,10 @@ class BatteryClassifier(BaseModule):
             "target": batch["target"],
             "sample_index": batch["sample_index"],
         }
-        if stage == "test":
-            outputs["baselines"] = {name: logits for name, logits in rows.items() if name != "logits"}
-            if self.network.uses_metadata and "meta_permuted" in batch:
-                permuted = self.network.fuse(features, batch["meta_permuted"])
-                outputs["baselines"]["fused_metadata_permuted"] = permuted
+        outputs["baselines"] = {name: logits for name, logits in rows.items() if name != "logits"}
+        if self.network.uses_metadata and "meta_permuted" in batch:
+            permuted = self.network.fuse(features, batch["meta_permuted"])
+            outputs["baselines"]["fused_metadata_permuted"] = permuted
         return outputs
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
@@ -119,6 +120,10 @@ class BatteryClassifier(BaseModule):
         self.metrics.update(outputs["logits"], outputs["target"])
         for name, metric in self.metrics.items():
             self.log(metric_key("val", name), metric, prog_bar=name == "f1_macro")
+        for row, logits in outputs["baselines"].items():
+            metric = self.row_metrics[row]["f1_macro"]
+            metric.update(logits, outputs["target"])
+            self.log(metric_key("val", "f1_macro", task=row), metric)
         return outputs
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-
 from sklearn.metrics import confusion_matrix, f1_score
 
 from shared.metric_keys import metric_key

@@ -1,5 +1,6 @@
 """The battery datamodules: CT slices (stand-in or a user's own) and the public ELPV set, behind the same folds."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from projects.battery.sampling import sampling_probabilities
 from projects.battery.standin import StandinConfig, generate_standin
 from shared.audit import AuditTable
 from shared.base_data import FoldedDataModule
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.folds import FOLDS
 from shared.sample_index import SampleIndex
 from shared.splits import cut_published, kfold_groups, split_groups
@@ -131,9 +132,24 @@ class BatteryDataModule(FoldedDataModule):
         return {
             "classes": list(self.index.classes),
             "class_counts": np.bincount(self.index.label[rows], minlength=len(self.index.classes)).tolist(),
-            "meta_sizes": [len(self.index.meta_names[column]) for column in self.meta_columns],
+            "meta_names": {column: list(self.index.meta_names[column]) for column in self.meta_columns},
             "balanced_sampling": self.sampler == "balanced",
         }
+
+    def align(self, arguments: Mapping[str, Any]) -> None:
+        """Give classes and metadata the codes that a trained network knows; a value it does not know is missing (-1)."""
+        index, classes = self.index, tuple(arguments["classes"])
+        unknown = sorted(set(index.classes) - set(classes))
+        if unknown:
+            raise DataError(f"the data set has the class {unknown[0]!r}; the network knows {', '.join(classes)}")
+        meta, meta_names = dict(index.meta), dict(index.meta_names)
+        for column, names in arguments["meta_names"].items():
+            if column not in meta:
+                raise DataError(f"the data set has no metadata column {column!r}, which the network needs")
+            meta[column] = _recoded(meta[column], meta_names[column], tuple(names))
+            meta_names[column] = tuple(names)
+        label = _recoded(index.label, index.classes, classes)
+        self._index = dataclasses.replace(index, label=label, classes=classes, meta=meta, meta_names=meta_names)
 
     def findings(self) -> tuple[list[dict[str, str]], list[str]]:
         """Files that were skipped, and what is odd about the data."""
@@ -272,6 +288,12 @@ class ElpvDataModule(BatteryDataModule):
         inner = kfold_groups(index.label, index.group, 8, seed=self.cross_validation_fold + 1)
         published[(published == "train") & (inner == 0)] = "val"
         return cut_published(published, index.label, index.group, self.seed)
+
+
+def _recoded(codes: NDArray[np.int16], names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int16]:
+    """Codes into `names` as codes into `wanted`, -1 for what is not there or was missing."""
+    table = [wanted.index(name) if name in wanted else -1 for name in names]
+    return np.array([*table, -1], dtype=np.int16)[codes]  # the last entry answers code -1
 
 
 def _options(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The test: opened once, after the final weights are hashed; every row of the table comes from this one opening."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback
+from torch import Tensor
 
 from shared.callbacks.collect import CollectOutputs
 from shared.checkpoint_io import load_checkpoint
@@ -13,15 +15,21 @@ from shared.session import Session
 from shared.weights import weights_sha256
 
 
-def test(session: Session) -> None:
+def predict_test(session: Session, states: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
     """Predict the test fold with the last and the best weights and score nothing yet.
+
+    Args:
+        session: The run.
+        states: Row name -> weights, "best_single" the last of them; None: the run's own last.ckpt and best.ckpt.
 
     Raises:
         CheckpointError: If best.ckpt or last.ckpt cannot be used.
         LeakError: If the run has opened test before with other weights.
     """
     assert session.module is not None
-    states = {name: _weights(session, file) for name, file in (("last", "last.ckpt"), ("best_single", "best.ckpt"))}
+    if states is None:
+        files = {"last": "last.ckpt", "best_single": "best.ckpt"}
+        states = {name: _weights(session, file) for name, file in files.items()}
     final_hash = weights_sha256(states["best_single"])
     session.ledger.open_test(final_hash)
     probs = {}
@@ -30,7 +38,7 @@ def test(session: Session) -> None:
         outputs = _predict(session)
         probs[name] = outputs.probabilities()
     best = probs["best_single"]
-    rows = {"last": probs["last"][""], "best_single": best[""], "final": best[""]}
+    rows = {name: values[""] for name, values in probs.items()} | {"final": best[""]}
     baselines = {name: values for name, values in best.items() if name}
     session.outputs = TestOutputs(probs=rows | baselines, target=outputs.target, rows=outputs.rows)
     write_predictions(session.run.path / "predictions.csv", session.datamodule.index, session.outputs, "test")
