@@ -37,6 +37,8 @@ class Stopwatch(Callback):
 
     Attributes:
         blocks: Times of `BLOCK_STEPS` steps, without the first epoch.
+        processor: The same in processor time of this process, all its threads together; what else runs on the machine
+            changes it little.
         ends: Times from the last step of an epoch to the next epoch: validation, and for the engine everything that
             it does there beside; without the first epoch.
         full_epoch: Steps that a whole epoch of the data has.
@@ -45,10 +47,11 @@ class Stopwatch(Callback):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.blocks: list[Pair] = []
+        self.processor: list[Pair] = []
         self.ends: list[Pair] = []
         self.full_epoch = 0
         self.loop: HandLoop | None = None
-        self._resumed = 0.0
+        self._resumed, self._resumed_processor = 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the other loop: same weights, same folds, loaders of its own."""
@@ -59,7 +62,7 @@ class Stopwatch(Callback):
         """The end of the epoch before is over."""
         if trainer.current_epoch > 0:
             self._close_epoch(trainer.current_epoch - 1)
-        self._resumed = time.perf_counter()
+        self._resume()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -67,18 +70,22 @@ class Stopwatch(Callback):
         """After a block of the engine one of the hand-written loop."""
         if (batch_idx + 1) % BLOCK_STEPS:
             return
-        engine_s = time.perf_counter() - self._resumed
         assert self.loop is not None
+        engine_s, paused = time.perf_counter() - self._resumed, time.process_time()
         hand_s = self.loop.run(BLOCK_STEPS)
         if trainer.current_epoch > 0:
             self.blocks.append((engine_s, hand_s))
-        self._resumed = time.perf_counter()
+            self.processor.append((paused - self._resumed_processor, time.process_time() - paused))
+        self._resume()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end of the last epoch."""
         self._close_epoch(NUM_EPOCHS - 1)
         assert self.loop is not None
         self.loop.close()
+
+    def _resume(self) -> None:
+        self._resumed, self._resumed_processor = time.perf_counter(), time.process_time()
 
     def _close_epoch(self, epoch: int) -> None:
         engine_s = time.perf_counter() - self._resumed
@@ -100,6 +107,8 @@ def measure(record: Record) -> None:
     record.add_samples("step of the engine", [1000 * a / BLOCK_STEPS for a, _ in blocks], "ms")
     record.add_samples("step by hand", [1000 * b / BLOCK_STEPS for _, b in blocks], "ms")
     record.add_samples("speed of the engine / by hand: steps", [b / a for a, b in blocks], "ratio")
+    processor = [b / a for a, b in stopwatch.processor]
+    record.add_samples("processor time by hand / of the engine: steps", processor, "ratio")
     record.add_samples("end of an epoch: engine", [a for a, _ in plain], "s")
     record.add("end of an epoch: engine, panels drawn", drawing[0], "s")
     record.add_samples("end of an epoch: validation by hand", [b for _, b in stopwatch.ends], "s")

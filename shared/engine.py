@@ -95,9 +95,7 @@ def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = 
         _run_stages(session, checkpoint)
     metrics = {} if session.trainer is None else session.trainer.callback_metrics
     values = {key: float(value) for key, value in metrics.items()}
-    return FitResult(
-        values, session.trainer, session.module, session.datamodule, run, session.report, session.outputs
-    )
+    return FitResult(values, session.trainer, session.module, session.datamodule, run, session.report, session.outputs)
 
 
 @contextmanager

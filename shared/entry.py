@@ -98,7 +98,7 @@ def _with_saved_config(config: DictConfig, overrides: tuple[str, ...]) -> DictCo
 
 
 def _nearest_keys(project: str, arguments: list[str]) -> list[str]:
-    """One sentence for each override whose key the primary configuration does not have, with the nearest that it has."""
+    """One sentence for each override whose key the primary configuration lacks, with the nearest that it has."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 

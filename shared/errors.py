@@ -29,7 +29,7 @@ class TrainingError(UserError):
     """The fit itself cannot go on, for example because the loss is not finite."""
 
 
-class RunInterrupted(UserError):
+class RunInterrupted(UserError):  # noqa: N818 - an interruption is no error
     """A signal stopped the run after its state was saved."""
 
     def __init__(self, signum: int, message: str) -> None:

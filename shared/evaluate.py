@@ -15,7 +15,7 @@ from shared.engine import open_session, watched
 from shared.entry import CONFIG_FOLDER, sentence
 from shared.errors import ConfigError, UserError
 from shared.folds import FOLDS
-from shared.ledger import check_foreign
+from shared.ledger import Ledger, check_foreign
 from shared.loading import load_run
 from shared.run_dir import RunDirectory
 from shared.session import Session
@@ -98,6 +98,8 @@ def _bind(session: Session, arguments: dict[str, Any], run: Path) -> None:
     fold = np.full(len(index), FOLDS.index("test"), dtype=np.int8)
     datamodule.set_fold(fold)
     splits_hash = write_splits(session.run.path / "splits.csv", index, fold)
+    # Without parents: `check_foreign` has compared contents, and another set may number its batteries from 1 as well.
+    session.ledger = Ledger(session.run.path)
     session.ledger.bind(index, fold, splits_hash)
     datamodule.ledger = session.ledger
     skipped, findings = datamodule.findings()

@@ -11,6 +11,7 @@ UNDER_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 if UNDER_XDIST:
     os.environ["OMP_NUM_THREADS"] = "1"  # two workers with two threads each slow each other down on two cores
 
+import importlib
 import multiprocessing
 import random
 import sys
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -62,6 +64,12 @@ def real_data(repo_root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"REAL DATA MISSING: there is no folder {folder}; put the data sets there to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def battery_ct() -> ModuleType:
+    """Return the writer of fabricated CT files."""
+    return importlib.import_module("tests.fabricate.battery_ct")
 
 
 @pytest.fixture(autouse=True)

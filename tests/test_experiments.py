@@ -12,6 +12,12 @@ from tests.fabricate.battery_run import tiny_run
 
 CT_EXPERIMENTS = ("late_fusion", "late_fusion_no_x", "metadata", "resnet18", "field_recipe", "axis_trap")
 
+FILES = (
+    *("config.yaml", "overrides.txt", "env.json", "status.json", "splits.csv", "ledger.jsonl", "ledger_digests.npy"),
+    *("checkpoints/last.ckpt", "checkpoints/best.ckpt", "metrics.csv", "train_log.txt", "events.jsonl"),
+    *("predictions.csv", "report.json", "report.md", "report.html"),
+)
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
@@ -33,11 +39,7 @@ def test_two_epochs_and_a_valid_report(experiment, cache, tmp_path):
 
 def test_the_run_directory_holds_what_the_contract_lists(late_fusion):
     run = late_fusion.run.path
-    for name in (
-        "config.yaml", "overrides.txt", "env.json", "status.json", "splits.csv", "ledger.jsonl", "checkpoints/last.ckpt",
-        "checkpoints/best.ckpt", "metrics.csv", "train_log.txt", "events.jsonl", "predictions.csv", "report.json",
-        "report.md", "report.html",
-    ):  # fmt: skip
+    for name in FILES:
         assert (run / name).is_file(), name
     assert list((run / "tb").glob("events*"))
     assert len(list((run / "figures").glob("*.png"))) >= 6

@@ -19,7 +19,7 @@ from tests.fabricate.battery_run import TINY, tiny_run
 EXCLUDED = ("run", "started", "finished", "cost", "resume", "artifacts", "git")
 
 
-class Crash(RuntimeError):
+class CrashError(RuntimeError):
     """Stands for anything that ends the process in mid-epoch."""
 
 
@@ -47,7 +47,7 @@ def act_at(monkeypatch, place, act):
 
 
 def raise_crash():
-    raise Crash
+    raise CrashError
 
 
 def assert_equal(first, second):
@@ -87,7 +87,7 @@ def test_a_signal_saves_and_the_resumed_run_equals_the_whole_one(
 )
 def test_a_crash_costs_time_only(place, override, uninterrupted, cache, tmp_path, monkeypatch):
     act_at(monkeypatch, place, raise_crash)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(tiny_run(tmp_path, cache, override), quiet=True)
     resumed = fit(tiny_run(tmp_path, cache, override, "resume=auto"), quiet=True)
     assert_changed_only_by(override, uninterrupted, resumed)
@@ -102,7 +102,7 @@ def assert_changed_only_by(override, first, second):
 
 def test_a_truncated_last_checkpoint_is_passed_over_and_named(uninterrupted, cache, tmp_path, monkeypatch):
     act_at(monkeypatch, (2, 1), raise_crash)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(tiny_run(tmp_path, cache), quiet=True)
     (last,) = tmp_path.glob("battery/late_fusion/*/checkpoints/last.ckpt")
     last.write_bytes(last.read_bytes()[:5000])
@@ -115,7 +115,7 @@ def test_a_truncated_last_checkpoint_is_passed_over_and_named(uninterrupted, cac
 def test_a_run_killed_between_fit_and_report_does_not_fit_again(uninterrupted, cache, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("shared.engine.report", lambda session: raise_crash())
-        with pytest.raises(Crash):
+        with pytest.raises(CrashError):
             fit(tiny_run(tmp_path, cache), quiet=True)
     act_at(monkeypatch, (0, 0), raise_crash)  # would be reached by any training
     assert_equal(uninterrupted, fit(tiny_run(tmp_path, cache, "resume=auto"), quiet=True))
@@ -128,7 +128,7 @@ def test_auto_without_anything_to_resume_starts_afresh(cache, tmp_path):
 
 def test_another_configuration_is_refused_by_key(cache, tmp_path, monkeypatch):
     act_at(monkeypatch, (0, 1), raise_crash)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(tiny_run(tmp_path, cache), quiet=True)
     with pytest.raises(ConfigError, match=r"differing keys: optimizer\.lr\."):
         fit(tiny_run(tmp_path, cache, "resume=auto", "optimizer.lr=0.5"), quiet=True)
@@ -151,17 +151,17 @@ def test_a_run_still_alive_is_not_resumed(cache, tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match="is still running") as refused:
             fit(tiny_run(tmp_path, cache, f"resume={status.parent}"), quiet=True)
         messages.append(str(refused.value))
-        raise Crash
+        raise CrashError
 
     act_at(monkeypatch, (0, 1), resume_meanwhile)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(tiny_run(tmp_path, cache), quiet=True)
     assert messages
 
 
 def test_a_resumed_run_with_other_data_is_refused(cache, tmp_path, monkeypatch):
     act_at(monkeypatch, (0, 1), raise_crash)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(tiny_run(tmp_path, cache), quiet=True)
     (digests,) = tmp_path.glob("battery/late_fusion/*/ledger.jsonl")
     digests.write_text(digests.read_text().replace('"n": ', '"n": 1', 1))
@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_before_a_checkpoint(cache, tmp_
 def test_weights_that_changed_after_the_test_are_not_tested_again(cache, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("shared.engine.report", lambda session: raise_crash())
-        with pytest.raises(Crash):
+        with pytest.raises(CrashError):
             fit(tiny_run(tmp_path, cache), quiet=True)
     (last,) = tmp_path.glob("battery/late_fusion/*/checkpoints/last.ckpt")
     best = last.with_name("best.ckpt")
@@ -193,7 +193,7 @@ def test_weights_that_changed_after_the_test_are_not_tested_again(cache, tmp_pat
 
 def test_both_checkpoints_damaged_is_one_sentence(cache, tmp_path, monkeypatch):
     act_at(monkeypatch, (2, 1), raise_crash)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         fit(tiny_run(tmp_path, cache), quiet=True)
     for path in tmp_path.glob("battery/late_fusion/*/checkpoints/*.ckpt"):
         path.write_bytes(b"nonsense")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from projects.battery.losses import JointLoss
-from projects.battery.metrics import validation_metrics
+from projects.battery.metrics import macro_f1, validation_metrics
 from projects.battery.models import Network, build_network
 from projects.battery.sampling import correction_warning, effective_number_weights, inverse_frequency_weights
 from shared.base_module import BaseModule
@@ -79,7 +79,7 @@ class BatteryClassifier(BaseModule):
         self.loss = JointLoss(focal_gamma, alpha, label_smoothing, rows)
         self.metrics = validation_metrics(len(classes))
         # The baselines are followed as well: a fused curve that rises above its image-only one is the axis speaking.
-        self.row_metrics = nn.ModuleDict({row: validation_metrics(len(classes)) for row in rows})
+        self.row_metrics = nn.ModuleDict({row: macro_f1(len(classes)) for row in rows})
         self._warning = correction_warning(balanced_sampling, alpha is not None, label_smoothing > 0)
 
     def module_groups(self) -> dict[str, tuple[str, ...]]:
@@ -121,9 +121,8 @@ class BatteryClassifier(BaseModule):
         for name, metric in self.metrics.items():
             self.log(metric_key("val", name), metric, prog_bar=name == "f1_macro")
         for row, logits in outputs["baselines"].items():
-            metric = self.row_metrics[row]["f1_macro"]
-            metric.update(logits, outputs["target"])
-            self.log(metric_key("val", "f1_macro", task=row), metric)
+            self.row_metrics[row].update(logits, outputs["target"])
+            self.log(metric_key("val", "f1_macro", task=row), self.row_metrics[row])
         return outputs
 
 

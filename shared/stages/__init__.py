@@ -1,1 +1,1 @@
-"""The stages of a run, one file each: a function of the session that leaves its result there and in the run directory."""
+"""The stages of a run, one file each: a function that leaves its result in the session and the run directory."""

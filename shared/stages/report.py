@@ -32,9 +32,12 @@ def report(session: Session) -> None:
         raise ConfigError("stages holds report but not test; a report needs the outputs of the test")
     index, outputs = session.datamodule.index, session.outputs
     evaluation = evaluate_classification(
-        outputs, index, model_rows=[name for name in MODEL_ROWS if name in outputs.probs], subsets=session.datamodule.subsets(outputs.rows),
+        outputs,
+        index,
+        model_rows=[name for name in MODEL_ROWS if name in outputs.probs],
+        subsets=session.datamodule.subsets(outputs.rows),
         seed=session.settings.seed,
-    )  # fmt: skip
+    )
     session.evaluation = evaluation
     for sentence in evaluation.warnings:
         session.warn(sentence)

@@ -82,9 +82,13 @@ def test_a_full_disk_leaves_the_former_checkpoint_untouched(checkpoint, monkeypa
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), replacing(tmp_path / "a.json") as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    def write_half():
+        with replacing(tmp_path / "a.json") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -67,5 +67,5 @@ def test_another_host_counts_as_alive_while_its_heart_beats(tmp_path):
 
 
 def test_a_folder_without_status_is_no_run(tmp_path):
-    with pytest.raises(ConfigError, match="has no status.json"):
+    with pytest.raises(ConfigError, match=r"has no status\.json"):
         RunDirectory.open(tmp_path)

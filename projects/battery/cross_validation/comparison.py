@@ -134,6 +134,6 @@ def protocol_differences(index: SampleIndex) -> list[str]:
         "Test: one split of theirs with 656 cells; here every cell is tested once, in five rounds.",
         "First weights: their network was pretrained on ImageNet; ours starts from random weights.",
         f"Classes: {share:.0%} of the cells here are defective (probability 0.5 and above), 31% of the full set; the "
-        f"answer 'functional' alone is right for {1 - share:.0%} here and 69% there: accuracies do not rank the methods.",
+        f"answer 'functional' alone is right for {1 - share:.0%} here and 69% there: accuracies do not rank them.",
         "Neither split keeps the cells of one module together: the module is not published.",
     ]

@@ -1,5 +1,6 @@
 """The rounds: ordinary runs of the engine, each tested on another part of the data; finished ones are found again."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def check_usage(settings: Settings) -> None:
 
 
 def round_config(config: DictConfig, number: int) -> DictConfig:
-    """Return the configuration of one round; the shortcut audit, on nearly the same samples, is the first one's only."""
+    """Return the configuration of one round; only the first audits, since their samples are nearly the same."""
     own = config.copy()
     with open_dict(own):
         own.experiment = f"{config.experiment}-round{number}"
@@ -139,7 +140,7 @@ def load_rows(path: Path) -> TestOutputs:
             arrays = dict(archive)
         probs = {key.removeprefix("probs/"): array for key, array in arrays.items() if key.startswith("probs/")}
         return TestOutputs(probs=probs, target=arrays["target"], rows=arrays["rows"])
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} is missing or damaged ({error}); remove its run to have the round made anew"
         ) from error

@@ -137,7 +137,7 @@ class BatteryDataModule(FoldedDataModule):
         }
 
     def align(self, arguments: Mapping[str, Any]) -> None:
-        """Give classes and metadata the codes that a trained network knows; a value it does not know is missing (-1)."""
+        """Give classes and metadata the codes a trained network knows; a value it does not know is missing (-1)."""
         index, classes = self.index, tuple(arguments["classes"])
         unknown = sorted(set(index.classes) - set(classes))
         if unknown:
@@ -263,9 +263,8 @@ class ElpvDataModule(BatteryDataModule):
     def __init__(self, *, root: str, cross_validation_fold: int | None, **common: Any) -> None:
         super().__init__(**common)
         if cross_validation_fold is not None and not 0 <= cross_validation_fold < self.NUM_CV_FOLDS:
-            raise ConfigError(
-                f"data.cross_validation_fold is {cross_validation_fold}; allowed are null and 0 to {self.NUM_CV_FOLDS - 1}"
-            )
+            highest = self.NUM_CV_FOLDS - 1
+            raise ConfigError(f"data.cross_validation_fold is {cross_validation_fold}; allowed: null, 0 to {highest}")
         self.root = Path(root)
         self.cross_validation_fold = cross_validation_fold
         self._published: NDArray[np.str_] | None = None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
+from projects.battery import floor
 from projects.battery.cross_validation import job, rounds
 from projects.battery.cross_validation.job import cross_validate
 from shared.errors import ConfigError, DataError, RunInterrupted
@@ -16,7 +17,9 @@ from shared.run_dir import RunDirectory
 def finished(elpv_config, tmp_path_factory):
     outputs = tmp_path_factory.mktemp("outputs")
     config = elpv_config(outputs, "stages=[audit,fit,test]")
-    return config, outputs, cross_validate(config, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(floor, "NUM_TREES", 10)  # the time of a hundred is spent in the test of the floor itself
+        yield config, outputs, cross_validate(config, quiet=True)
 
 
 def content_of(result):
@@ -129,7 +132,7 @@ def test_a_missing_round_or_changed_file_gives_no_number(finished):
         dict(config.data) | {"cross_validation_fold": 0, "augmentation": None, "meta_columns": ["kind"]},
         "data", seed=0, cache_folder="unused",
     ).index  # fmt: skip
-    with pytest.raises(DataError, match=r"16 of 80 samples are not tested exactly once in 4 rounds.*a round is missing"):
+    with pytest.raises(DataError, match=r"16 of 80 samples are not tested exactly once in 4 rounds"):
         job.pool_rounds(index, runs[:4])
     with pytest.raises(DataError, match="not tested exactly once"):
         job.pool_rounds(index, [*runs[:4], runs[0]])
