@@ -48,7 +48,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 .PHONY: demo
-demo: setup ## Train, certify, calibrate and report late fusion on the stand-in data
+demo: setup ## Train, test and report late fusion on stand-in data (made on first use)
 	$(BIN)/python -m projects.battery.train +experiment=late_fusion $(ARGS)
 
 .PHONY: standin

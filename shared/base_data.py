@@ -14,7 +14,7 @@ from shared.errors import DataError
 from shared.folds import FOLDS
 from shared.ledger import Ledger
 from shared.sample_index import SampleIndex
-from shared.sampler import EpochSampler, ResumableLoader
+from shared.sampler import EpochSampler, ResumableLoader, outlive_signals
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -140,6 +140,8 @@ class FoldedDataModule(LightningDataModule):
             self.ledger.record(purpose, fold, purpose)
         dataset = self.build_dataset(fold, rows)
         workers: dict[str, Any] = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
+        if self.num_workers:
+            workers["worker_init_fn"] = outlive_signals
         if purpose == "fit":
             sampler = EpochSampler(len(rows), self.seed, self.sampling_weights(rows))
             # A last batch of one sample would break batch normalisation; each epoch leaves out other samples.

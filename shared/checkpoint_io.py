@@ -13,6 +13,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from shared.atomic import replacing
 from shared.errors import CheckpointError
 
+_TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint writer, made to write to a temporary name, fsync and rename."""
@@ -26,7 +28,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with replacing(Path(path)) as temporary:
                 torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
+        except (OSError, RuntimeError) as error:
+            # torch reports a short write as RuntimeError; any other one is not about the file.
+            if isinstance(error, RuntimeError) and not any(name in str(error) for name in _TORCH_WRITER):
+                raise
             raise CheckpointError(
                 f"checkpoint {path} cannot be written ({error}); the one before it is untouched: "
                 "free disk space or choose another paths.outputs, then go on with resume=auto"

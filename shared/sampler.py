@@ -1,5 +1,6 @@
 """The order of training samples as a pure function of (seed, epoch), with a place to start from in mid-epoch."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -68,6 +69,19 @@ class EpochSampler(Sampler[SampleKey]):
         epoch, first, self.first_place = self.epoch, self.first_place, 0
         for place, position in enumerate(self.order(epoch).tolist()[first:], start=first):
             yield SampleKey(position, epoch * self.num_samples + place)
+
+
+WORKER_GRACE_S = 30
+
+
+def outlive_signals(worker_id: int) -> None:
+    """Keep a loader worker alive when a signal goes to the whole process group: Ctrl-C, `scancel`, `timeout`.
+
+    The training process still needs its workers for the batches up to the next checkpoint; it ends them itself. A
+    worker that nobody ends is gone 30 s after a SIGTERM, or at once when its parent dies (torch watches that).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(WORKER_GRACE_S))
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -1,11 +1,13 @@
 """Every file below conf/ composes, its keys are read, and its monitors are keys that a module logs."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 
-from shared.config import check_config, check_targets, enabled_nodes
+from shared.config import AuditConfig, PathsConfig, RuntimeConfig, check_config, check_targets, enabled_nodes
 from shared.engine import ENGINE_SETS
 from shared.entry import CONFIG_FOLDER
 from shared.errors import ConfigError
@@ -95,3 +97,19 @@ def test_every_file_is_reached_by_a_test_here():
     assert {path.name for path in CONF.iterdir() if path.is_dir() and not path.name.startswith("__")} == tested
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         assert compose("battery").paths.outputs == "outputs"
+
+
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [
+        (section, field.name)
+        for section, kind in (("audit", AuditConfig), ("runtime", RuntimeConfig), ("paths", PathsConfig))
+        for field in fields(kind)
+    ],
+)
+def test_every_key_of_a_section_is_read_somewhere(section, field, repo_root):
+    own = repo_root / "shared" / "config.py"
+    sources = [path for path in (repo_root / "shared").rglob("*.py") if path != own]
+    # `settings.audit.warn_above`, or through a local name such as `config` or `runtime`.
+    pattern = re.compile(rf"\b(?:{section}|config|runtime|self\.paths)\.{field}\b")
+    assert any(pattern.search(path.read_text(encoding="utf-8")) for path in [*sources, own]), f"nothing reads {field}"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -201,33 +202,55 @@ def test_both_checkpoints_damaged_is_one_sentence(cache, tmp_path, monkeypatch):
         fit(tiny_run(tmp_path, cache, "resume=auto"), quiet=True)
 
 
-@pytest.mark.slow
-def test_kill_9_of_a_real_process_and_the_printed_command(cache, tmp_path):
-    def command(*more):
-        places = [f"paths.outputs={tmp_path}", f"paths.cache={cache}"]
-        return [sys.executable, "-m", "projects.battery.train", *more, *places]
+def command(tmp_path, cache, *overrides):
+    places = [f"paths.outputs={tmp_path}", f"paths.cache={cache}"]
+    return [sys.executable, "-m", "projects.battery.train", *overrides, *places]
 
-    overrides = ["+experiment=late_fusion", *TINY, "trainer.max_epochs=12", "runtime.save_every_minutes=0.00001"]
-    done = subprocess.run(command(*overrides), capture_output=True, text=True, timeout=300, check=True)
-    whole = done.stdout.strip().splitlines()[-1].removeprefix("run: ")
-    process = subprocess.Popen(command(*overrides, "seed=0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+def finished_directory(*arguments):
+    done = subprocess.run(list(arguments), capture_output=True, text=True, timeout=600, check=True)
+    return Path(done.stdout.strip().splitlines()[-1].removeprefix("run: "))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)],
+    ids=lambda value: str(value),
+)
+def test_a_real_process_group_signalled_in_mid_run_with_loader_workers(signum, code, cache, tmp_path):
+    overrides = [
+        "+experiment=late_fusion", *TINY, "trainer.max_epochs=8", "runtime.save_every_minutes=0.00001",
+        "data.num_workers=2",
+    ]  # fmt: skip
+    whole = finished_directory(*command(tmp_path, cache, *overrides))
+    process = subprocess.Popen(
+        command(tmp_path, cache, *overrides),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline:
-            logs = [path for path in tmp_path.glob("battery/late_fusion/*/train_log.txt") if str(path.parent) != whole]
-            if logs and len(logs[0].read_text().splitlines()) >= 4:
-                break
-            time.sleep(0.02)
-        else:
-            pytest.fail("the run did not get to its fourth epoch in time")
+        killed = wait_for_epochs(tmp_path, whole, 3)
+        os.killpg(process.pid, signum)
+        assert process.wait(timeout=120) == code
     finally:
-        process.kill()
-        process.wait()
-    killed = logs[0].parent
-    again = subprocess.run(
-        [sys.executable, "-m", "projects.battery.train", f"resume={killed}"],
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    assert again.stdout.strip().splitlines()[-1] == f"run: {killed}"
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    again = finished_directory(sys.executable, "-m", "projects.battery.train", f"resume={killed}")
+    assert again == killed
     for name in ("predictions.csv", "metrics.csv"):
-        assert (killed / name).read_bytes() == (type(killed)(whole) / name).read_bytes()
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def wait_for_epochs(tmp_path, other_than, count):
+    """Directory of the run beside `other_than` once it has logged `count` epochs."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for log in tmp_path.glob("battery/late_fusion/*/train_log.txt"):
+            if log.parent != other_than and len(log.read_text().splitlines()) >= count:
+                return log.parent
+        time.sleep(0.02)
+    return pytest.fail(f"the run did not reach epoch {count} in time")

@@ -80,8 +80,7 @@ def cross_validate(config: DictConfig, overrides: tuple[str, ...] = (), quiet: b
         content = build_content(settings, datamodule.index, pooled, floors, runs)
         result = write_result(settings, config, content, datamodule.index, pooled, floors, runs)
     if not quiet:
-        Console().print(pages.summary_table(content))
-        Console().print(pages.verdict(content), markup=False)
+        pages.print_summary(content, Console())
     return result
 
 

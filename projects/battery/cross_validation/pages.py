@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +23,6 @@ WORDS = {
     "last": "last epoch instead of the chosen one",
     "image_only": "image_only head",
     "metadata_only": "metadata_only head",
-    "fused_metadata_permuted": "final, types permuted",
     "floor_pixels": "floor: forest on pixels",
     "floor_pixels_kind": "floor: forest on pixels and type",
 }
@@ -42,8 +42,38 @@ def verdict(content: Mapping[str, Any]) -> str:
     return f"The network does not clear the floor: no difference is seen on the same folds, {amount}."
 
 
+def print_summary(content: Mapping[str, Any], console: Console) -> None:
+    """Print all samples, then rounds and kinds apart, then what sets the published numbers apart, then the verdict."""
+    console.print(summary_table(content))
+    console.print(parts_table(content))
+    console.print("Beside the literature:", style="bold")
+    for sentence in content["protocol_differences"]:
+        console.print(f"  {sentence}", markup=False, highlight=False)
+    for sentence in content["warnings"]:
+        console.print(f"warning: {sentence}", markup=False, highlight=False)
+    console.print(verdict(content), style="bold", markup=False, highlight=False)
+
+
+def parts_table(content: Mapping[str, Any]) -> Table:
+    """Return the AUROC of final, its image-only head and the floor in each round and on each kind."""
+    table = Table(title=Text("AUROC by round and by kind"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    names = [name for name in (FINAL, "image_only", MAIN_FLOOR) if name in content["rows"]]
+    for name in ("", "tested", *names, "final minus floor"):
+        table.add_column(name)
+    for part in content["rounds"]:
+        values = [part["rows"][name]["auroc"] for name in names]
+        gap = part["rows"][FINAL]["auroc"] - part["rows"][MAIN_FLOOR]["auroc"]
+        cells = [wording.number(value) for value in values]
+        table.add_row(f"round {part['round']}", str(part["tested"]), *cells, wording.number(gap, signed=True))
+    for kind, part in content["kinds"].items():
+        cells = [_stacked(part["rows"][name]["auroc"]) for name in names]
+        gap = part["differences"].get(MAIN_FLOOR)
+        table.add_row(kind, str(part["n"]), *cells, "" if gap is None else _stacked(gap["auroc"], signed=True))
+    return table
+
+
 def summary_table(content: Mapping[str, Any]) -> Table:
-    """Return the table that the command prints; it fits 100 columns."""
+    """Return the scores on all samples; the table fits 100 columns."""
     table = Table(
         title=Text(f"{content['project']} / {content['experiment']}, {_subject(content)}"), title_justify="left",
         caption=Text(content["interval_note"], style="dim"), caption_justify="left",

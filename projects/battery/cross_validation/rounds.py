@@ -12,7 +12,7 @@ from projects.battery.data.datamodule import ElpvDataModule
 from shared.atomic import replacing
 from shared.config import Settings, check_config, differing_keys
 from shared.engine import fit
-from shared.errors import CheckpointError, ConfigError, DataError, RunInterrupted
+from shared.errors import ConfigError, DataError, RunInterrupted, UserError
 from shared.report.outputs import TestOutputs
 from shared.resume import saved_settings
 from shared.run_dir import RunDirectory
@@ -78,14 +78,19 @@ def run_rounds(config: DictConfig, overrides: tuple[str, ...], say: Say, quiet: 
             continue
         say(f"round {number + 1} of {NUM_ROUNDS}: " + ("starts" if found is None else f"goes on with {found.path}"))
         own.resume = None if found is None else str(found.path)
-        try:
-            result = fit(own, overrides=overrides, quiet=quiet)
-        except RunInterrupted as error:
-            raise RunInterrupted(error.signum, f"{error}, or give the same cross_validate command again") from error
-        assert result.outputs is not None  # stages hold test
-        save_rows(result.run.path / ROWS_FILE, result.outputs)
-        runs.append(result.run)
+        runs.append(_run_round(own, overrides, quiet))
     return runs
+
+
+def _run_round(own: DictConfig, overrides: tuple[str, ...], quiet: bool) -> RunDirectory:
+    """Run one round; its network and its loaders are gone when this returns."""
+    try:
+        result = fit(own, overrides=overrides, quiet=quiet)
+    except RunInterrupted as error:
+        raise RunInterrupted(error.signum, f"{error}, or give the same cross_validate command again") from error
+    assert result.outputs is not None  # stages hold test
+    save_rows(result.run.path / ROWS_FILE, result.outputs)
+    return result.run
 
 
 def find_round(settings: Settings) -> tuple[RunDirectory | None, bool]:
@@ -117,7 +122,7 @@ def find_round(settings: Settings) -> tuple[RunDirectory | None, bool]:
 def _same_configuration(run: RunDirectory, settings: Settings) -> bool:
     try:
         saved = saved_settings(run).plain
-    except CheckpointError:  # a run that died before its configuration was whole
+    except UserError:  # a run that died before its configuration was whole, or one of another version of the code
         return False
     return all(key == "resume" for key in differing_keys(settings.plain, saved))
 
