@@ -15,6 +15,9 @@ from shared.base_module import BaseModule
 from shared.errors import ConfigError
 from shared.metric_keys import metric_key
 
+FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+"""Axes of (B, C, H, W) that each view turns over; the first is the image as it is."""
+
 CLASS_WEIGHTS = {"inverse": inverse_frequency_weights, "effective": effective_number_weights}
 
 
@@ -31,6 +34,7 @@ class BatteryClassifier(BaseModule):
         class_weights: "none", "inverse" or "effective": computed from the train fold's class counts.
         label_smoothing: Share of the label spread over all classes, in [0, 1).
         auxiliary_weight: Weight of each auxiliary head's loss, > 0.
+        average_flips: Outside training, average the logits over the image and its three flips.
         classes: Class names, K (from the datamodule).
         class_counts: Samples of each class in train, (K,) (from the datamodule).
         meta_names: Metadata column -> its values; a code is a position there (from the datamodule).
@@ -59,6 +63,7 @@ class BatteryClassifier(BaseModule):
         class_weights: str,
         label_smoothing: float,
         auxiliary_weight: float,
+        average_flips: bool,
         classes: Sequence[str],
         class_counts: Sequence[int],
         meta_names: Mapping[str, Sequence[str]],
@@ -69,6 +74,7 @@ class BatteryClassifier(BaseModule):
         super().__init__(optimizer=optimizer, scheduler=scheduler)
         self.save_hyperparameters()
         self.classes = tuple(classes)
+        self.average_flips = average_flips
         weights = weights_path or ("hub" if pretrained else "none")
         sizes = {} if network == "timm" else {"meta_sizes": tuple(len(names) for names in meta_names.values())}
         self.network = build_network(network, num_classes=len(classes), weights=weights, **sizes, **dict(parameters))
@@ -99,8 +105,8 @@ class BatteryClassifier(BaseModule):
 
     def shared_step(self, batch: dict[str, Tensor], stage: str) -> dict[str, Any]:
         """Loss and logits, and the rows that come without a second image pass."""
-        features = self.network.encode_image(batch["image"])
-        rows = self.network.rows(features, batch["meta"])
+        rows = self._rows(batch, stage)
+        permuted = rows.pop("fused_metadata_permuted", None)
         losses = self.loss(rows, batch["target"])
         outputs: dict[str, Any] = {
             "loss": losses["loss"],
@@ -109,10 +115,22 @@ class BatteryClassifier(BaseModule):
             "sample_index": batch["sample_index"],
         }
         outputs["baselines"] = {name: logits for name, logits in rows.items() if name != "logits"}
-        if self.network.uses_metadata and "meta_permuted" in batch:
-            permuted = self.network.fuse(features, batch["meta_permuted"])
+        if permuted is not None:
             outputs["baselines"]["fused_metadata_permuted"] = permuted
         return outputs
+
+    def _rows(self, batch: dict[str, Tensor], stage: str) -> dict[str, Tensor]:
+        """Logits of the network, its auxiliary heads and under permuted metadata, (B, K); one image pass a view."""
+        views = FLIPS if self.average_flips and stage != "train" else FLIPS[:1]
+        sums: dict[str, Tensor] = {}
+        for flip in views:
+            image = batch["image"].flip(flip) if flip else batch["image"]
+            features = self.network.encode_image(image)
+            rows = self.network.rows(features, batch["meta"])
+            if self.network.uses_metadata and "meta_permuted" in batch:
+                rows["fused_metadata_permuted"] = self.network.fuse(features, batch["meta_permuted"])
+            sums = {name: sums[name] + logits if name in sums else logits for name, logits in rows.items()}
+        return {name: total / len(views) for name, total in sums.items()}
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
         """Loss and metrics on val."""
