@@ -3,8 +3,7 @@
 The files are real ones, an image of 8 x 8 pixels and a label each, written to a temporary folder (0.4 million inodes
 and 1.6 GB while it runs). The measured process is a fresh one. Its peak is the kernel's high-water mark of resident
 memory above what it held after the imports. A worker's own memory is the unique set size (USS): pages that it shares
-with nobody. Samples kept as Python objects would make it grow, since reading one writes its reference count and so
-copies the page; a data set that does so runs beside ours, to show that this benchmark would see it.
+with nobody. A leak would make it grow in both halves of the epoch.
 """
 
 import gc
@@ -20,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from bench.demo import demo_data, demo_settings
 from bench.record import Record, run_benchmark
@@ -53,7 +51,7 @@ def measure_process(folder: Path) -> list[tuple[str, float, str]]:
     set_start_method("fork", force=True)  # a spawned process would spawn the loader workers too, unlike a run
     imports = psutil.Process().memory_info().rss / MB
     found = [("memory after the imports", imports, "MB")]
-    datamodule, splits_hash = large_data(folder), ""
+    datamodule = large_data(folder)
 
     def stage(what: str, began: float) -> None:
         found.append((f"peak above the imports: {what}", peak_mb() - imports, "MB"))
@@ -78,12 +76,7 @@ def measure_process(folder: Path) -> list[tuple[str, float, str]]:
     loader = datamodule.train_dataloader()
     found += worker_growth("workers", loader)
     stage("an epoch of loading, main process", began)
-    objects = SamplesAsObjects(len(loader) * BATCH_SIZE)
-    generator = torch.Generator().manual_seed(0)
-    contrast = DataLoader(
-        objects, BATCH_SIZE, shuffle=True, num_workers=2, generator=generator, persistent_workers=True
-    )
-    return found + worker_growth("workers, samples as Python objects", contrast)
+    return found
 
 
 def large_data(folder: Path) -> CtDataModule:
@@ -110,19 +103,6 @@ def worker_growth(what: str, loader: DataLoader[Any]) -> list[tuple[str, float, 
         (f"{what}: growth in the first half of {len(loader)} batches", middle - early, "MB"),
         (f"{what}: growth in the second half", late - middle, "MB"),
     ]
-
-
-class SamplesAsObjects(Dataset[dict[str, Any]]):
-    """What the index is not: a list with a dict for each sample."""
-
-    def __init__(self, num_samples: int) -> None:
-        self.samples = [{"path": f"images/{row:06d}.png", "row": row} for row in range(num_samples)]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        return dict(self.samples[position])
 
 
 def write_images(root: Path) -> None:

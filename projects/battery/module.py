@@ -1,11 +1,12 @@
 """The classifier of the battery project: any of its networks under focal loss."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from projects.battery.losses import JointLoss
 from projects.battery.metrics import macro_f1, validation_metrics
@@ -139,8 +140,9 @@ class BatteryClassifier(BaseModule):
         for name, metric in self.metrics.items():
             self.log(metric_key("val", name), metric, prog_bar=name == "f1_macro")
         for row, logits in outputs["baselines"].items():
-            self.row_metrics[row].update(logits, outputs["target"])
-            self.log(metric_key("val", "f1_macro", task=row), self.row_metrics[row])
+            metric = cast("Metric", self.row_metrics[row])
+            metric.update(logits, outputs["target"])
+            self.log(metric_key("val", "f1_macro", task=row), metric)
         return outputs
 
 

@@ -111,10 +111,8 @@ def build_augmentation(
         raise ValueError(f"scale must be (smallest, largest) with 0 < smallest <= largest, got {scale}")
     if blur_kernel_px < 3 or blur_kernel_px % 2 == 0:
         raise ValueError(f"blur_kernel_px must be odd and at least 3, got {blur_kernel_px}")
-    transforms = [
-        *_geometry(image_size_px, flip_probability, rotation_degrees, shift, scale, elastic_probability),
-        *_photometry(brightness, contrast, clahe_probability, sharpen_probability),
-    ]
+    geometry = _geometry(image_size_px, flip_probability, rotation_degrees, shift, scale, elastic_probability)
+    transforms = [*geometry, *_photometry(brightness, contrast, clahe_probability, sharpen_probability)]
     if blur_probability:
         kernel = (blur_kernel_px, blur_kernel_px)
         transforms.append(A.GaussianBlur(blur_limit=kernel, sigma_limit=(0.1, 2.0), p=blur_probability))
