@@ -63,7 +63,7 @@ def test_other_machines_paths_codes_and_spreadsheet_numbers_are_understood(slice
     lines = [
         line_of(
             each,
-            path=f"D:\\scans\\2024\\{each.image_path.name}" if place % 2 else f"/mnt/disk/{each.image_path.name}",
+            path=f"D:\\scans\\2024\\{each.image_path.name}" if place % 2 else f"Z:/disk/{each.image_path.name}",
             label=CLASSES.index(each.class_name),
             battery_id=int(each.battery) if place % 3 else f"{each.kind}_{each.battery}",
             fold=FOLD_OF[each.battery],
