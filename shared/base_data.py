@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lightning import LightningDataModule
@@ -36,6 +36,9 @@ class FoldedDataModule(LightningDataModule):
         num_workers: Loader processes; 0 reads in the training process. The batches do not depend on it.
         seed: Seed of the split, the order and the augmentation.
     """
+
+    network_keys: ClassVar[tuple[str, ...]] = ()
+    """Arguments that a trained network depends on: `evaluate` takes them from the run, not from the other set."""
 
     def __init__(self, *, batch_size: int, eval_batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()

@@ -37,6 +37,9 @@ class AuditConfig:
     def __post_init__(self) -> None:
         if self.permutations < 19:
             raise ConfigError(f"audit.permutations is {self.permutations}; below 19 no p-value reaches 0.05")
+        for name, value in (("warn_above", self.warn_above), ("fail_above", self.fail_above)):
+            if value is not None and not 0 <= value < 0.5:
+                raise ConfigError(f"audit.{name} is {value}; it is an AUROC above 0.5, so 0 up to, but not, 0.5")
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,9 @@ def _stages(value: Any) -> tuple[str, ...]:
     for stage in value:
         if stage not in STAGES:
             raise ConfigError(unknown_key(f"stages.{stage}", [f"stages.{name}" for name in STAGES]))
+    for stage, needed in (("report", "test"), ("test", "fit")):
+        if stage in value and needed not in value:
+            raise ConfigError(f"stages holds {stage} but not {needed}, which it needs")
     return tuple(stage for stage in STAGES if stage in value)
 
 

@@ -1,5 +1,6 @@
 """The one engine function: check data, audit, fit, test, report; and it returns what it built."""
 
+import json
 import logging
 import os
 import sys
@@ -99,7 +100,7 @@ def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = 
 
 
 @contextmanager
-def watched(run: RunDirectory) -> Iterator[Interruption]:
+def watched(run: RunDirectory, resumable: bool = True) -> Iterator[Interruption]:
     """Keep a run's status true whatever happens in the block: running, then done, interrupted or failed."""
     with interruptible() as interruption:
         try:
@@ -108,7 +109,7 @@ def watched(run: RunDirectory) -> Iterator[Interruption]:
             run.finish()
         except RunInterrupted as error:
             run.set_state("interrupted")
-            hint = f"; go on with resume={os.path.relpath(run.path)}"
+            hint = f"; go on with resume={os.path.relpath(run.path)}" if resumable else ""
             raise RunInterrupted(error.signum, f"{error}{hint}") from error
         except BaseException:
             run.set_state("failed")
@@ -147,9 +148,10 @@ def open_session(settings: Settings, run: RunDirectory, interruption: Interrupti
     torch.set_num_threads(settings.runtime.threads or len(os.sched_getaffinity(0)))
     seed_all(settings.seed)
     _quiet_lightning()
-    write_json(run.path / "env.json", describe_environment())
+    environment, threads_before = describe_environment(), _threads_before(run)
+    write_json(run.path / "env.json", environment)
     datamodule = instantiate(settings.plain["data"], "data", seed=settings.seed, cache_folder=settings.paths.cache)
-    return Session(
+    session = Session(
         settings=settings,
         run=run,
         interruption=interruption,
@@ -159,6 +161,18 @@ def open_session(settings: Settings, run: RunDirectory, interruption: Interrupti
         datamodule=datamodule,
         started=time.time(),
     )
+    if threads_before not in (None, environment["threads"]):
+        session.warn(
+            f"the run was started with {threads_before} threads and goes on with {environment['threads']}: it will not "
+            "be bit-equal to an uninterrupted one; set runtime.threads"
+        )
+    return session
+
+
+def _threads_before(run: RunDirectory) -> int | None:
+    """Threads of the process that began a resumed run."""
+    path = run.path / "env.json"
+    return int(json.loads(path.read_text(encoding="utf-8"))["threads"]) if path.is_file() else None
 
 
 def _run_stages(session: Session, checkpoint: Path | None) -> None:

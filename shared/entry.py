@@ -103,7 +103,7 @@ def _nearest_keys(project: str, arguments: list[str]) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    groups = [a for a in arguments if a.startswith("+experiment=") or ("=" in a and "." not in a.split("=")[0])]
+    groups = [a for a in arguments if "=" in a and Path(CONFIG_FOLDER, a.split("=")[0].lstrip("+")).is_dir()]
     try:
         with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
             keys = _dotted(OmegaConf.to_container(compose(project, groups), resolve=False))

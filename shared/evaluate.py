@@ -15,6 +15,7 @@ from shared.engine import open_session, watched
 from shared.entry import CONFIG_FOLDER, sentence
 from shared.errors import ConfigError, UserError
 from shared.folds import FOLDS
+from shared.instantiate import resolve_target
 from shared.ledger import Ledger, check_foreign
 from shared.loading import load_run
 from shared.run_dir import RunDirectory
@@ -24,7 +25,8 @@ from shared.stages.predict_test import predict_test
 from shared.stages.report import report
 from shared.stages.train import build_trainer
 
-STAGES = ["test", "report"]
+OVERRIDABLE = ("data", "paths", "trainer", "runtime")
+"""Roots that change what is measured or where, not the network."""
 
 
 def main(project: str) -> None:
@@ -67,8 +69,8 @@ def evaluate(project: str, run: Path, overrides: list[str], quiet: bool = False)
         LeakError: If the data hold samples that the run has used.
     """
     for override in overrides:
-        if override.lstrip("+~").split("=")[0].split(".")[0] not in ("data", "paths"):
-            raise ConfigError(f"evaluate takes overrides of data and paths only, got {override}")
+        if override.lstrip("+~").split("=")[0].split(".")[0] not in OVERRIDABLE:
+            raise ConfigError(f"evaluate takes overrides of {', '.join(OVERRIDABLE)} only, got {override}")
     saved = _saved(run)
     return _test(_changed(project, saved, overrides), run.resolve(), quiet)
 
@@ -78,8 +80,9 @@ def _test(config: dict[str, Any], run: Path, quiet: bool) -> Path:
     settings = check_config(config)
     loaded = load_run(run)
     here = RunDirectory.create(settings.outputs, settings.project, settings.experiment, parents=[run])
+    here.set_state("running", kind="evaluation")
     here.write_yaml("config.yaml", yaml.safe_dump(settings.plain, sort_keys=False, allow_unicode=True))
-    with watched(here) as interruption:
+    with watched(here, resumable=False) as interruption:
         session = open_session(settings, here, interruption, quiet)
         session.module = loaded.module
         _bind(session, dict(loaded.module.hparams), run)
@@ -119,11 +122,19 @@ def _saved(run: Path) -> dict[str, Any]:
 
 def _changed(project: str, saved: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """The saved configuration with its data section as the overrides would have composed it."""
-    group = [o for o in overrides if o.split("=")[0] == "data"]
-    values = [o for o in overrides if o.split("=")[0] != "data"]
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        if group:
-            saved = saved | {"data": OmegaConf.to_container(compose(project, [*group, *values]).data, resolve=True)}
+    groups = [o for o in overrides if o.split("=")[0] in ("data", "trainer")]
+    values = [o for o in overrides if o not in groups]
+    for group in groups:
+        root = group.split("=")[0]
+        own = [value for value in values if value.split(".")[0] == root]
+        with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+            composed = OmegaConf.to_container(compose(project, [group, *own])[root], resolve=True)
+        assert isinstance(composed, dict)
+        section = {str(key): value for key, value in composed.items()}
+        if root == "data":  # what the network sees must stay as it was trained
+            kept = resolve_target(section, "data").network_keys
+            section |= {key: saved["data"][key] for key in kept if key in saved["data"]}
+        saved = saved | {root: section}
     config = OmegaConf.create(saved)
     OmegaConf.set_struct(config, True)
     for value in values:
@@ -132,7 +143,6 @@ def _changed(project: str, saved: dict[str, Any], overrides: list[str]) -> dict[
             raise ConfigError(f"unknown config key {key}")
         OmegaConf.update(config, key, yaml.safe_load(text))
     config.experiment = f"{saved['experiment']}_evaluate"
-    config.stages = STAGES
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

@@ -5,7 +5,10 @@
 - `bind`: hash of the data, of `splits.csv` and of the digest table; per fold the number of samples and groups and the
   sha256 of its sorted ids, one a line (what `LC_ALL=C sort ids.txt | sha256sum` prints);
 - `use`: (purpose, fold, stage), once each;
-- `open_test`: sha256 of the final weights, the only ones that the test fold may ever be measured on in this run.
+- `open_test`: sha256 of the final weights; they are fixed before the one pass that measures them and the rows beside
+  them (the last epoch, the baselines).
+
+The shortcut audit reads the train fold before the fit and is not an event of its own.
 
 `run_dir/ledger_digests.npy` holds the content digests, which `splits.csv` does not: a uint8 array (M, 17), sorted,
 16 bytes of digest and the fold code, 3.4 MB for 200,000 samples. A renamed file is found by it in a later run.

@@ -8,7 +8,7 @@ import yaml
 
 from shared.checkpoint_io import newest_intact
 from shared.config import Settings, check_config, differing_keys
-from shared.errors import CheckpointError, ConfigError
+from shared.errors import CheckpointError, ConfigError, UserError
 from shared.run_dir import RunDirectory, unfinished_runs
 
 
@@ -24,19 +24,37 @@ def find_run(settings: Settings) -> tuple[RunDirectory, Path | None] | None:
         found = unfinished_runs(settings.outputs, settings.project, settings.experiment)
         if not found:
             return None
-        run, checkpoint = found[0], None
+        run, checkpoint = next((run for run in found if not _differences(settings.plain, run)), found[0]), None
     else:
         path = Path(settings.resume)
         checkpoint = path if path.suffix == ".ckpt" else None
         if checkpoint is not None and not checkpoint.is_file():
             raise ConfigError(f"resume: {checkpoint} does not exist")
-        run = RunDirectory.open((checkpoint.parent.parent if checkpoint else path).resolve())
+        run = RunDirectory.open(run_folder(path).resolve())
     status = run.status()
+    if status.get("kind") == "evaluation":
+        raise ConfigError(f"resume: {run.path} is an evaluation; run evaluate again")
     if status["state"] == "done":
         raise ConfigError(f"resume: {run.path} is finished; start a new run without resume")
     if run.is_alive():
         raise ConfigError(f"resume: {run.path} is still running (process {status['pid']} on {status['host']})")
     return run, checkpoint
+
+
+def run_folder(path: Path) -> Path:
+    """The run directory that a path means: itself, or for a checkpoint the first folder above it with a status."""
+    if path.suffix != ".ckpt":
+        return path
+    return next((folder for folder in path.parents if (folder / "status.json").is_file()), path.parent)
+
+
+def _differences(given: dict[str, Any], run: RunDirectory) -> list[str]:
+    """Keys in which a run's configuration differs; all of them where it cannot be read."""
+    try:
+        saved = saved_settings(run).plain
+    except UserError:
+        return ["config.yaml"]
+    return [key for key in differing_keys(given, saved) if key != "resume"]
 
 
 def saved_settings(run: RunDirectory) -> Settings:

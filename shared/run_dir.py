@@ -53,7 +53,13 @@ class RunDirectory:
                 continue
             run = cls(path)
             run._write_status(
-                {"schema": STATUS_SCHEMA, "started": time.time(), "parents": [str(p) for p in parents], "stages": {}}
+                {
+                    "schema": STATUS_SCHEMA,
+                    "state": "running",
+                    "started": time.time(),
+                    "parents": [str(p) for p in parents],
+                    "stages": {},
+                }
             )
             run.set_state("running")
             return run
@@ -116,9 +122,18 @@ class RunDirectory:
         except psutil.NoSuchProcess:
             return False
 
+    def is_unfinished(self) -> bool:
+        """Whether the run stopped before its end; a run whose status cannot be read is nothing to go on with."""
+        try:
+            return self.status()["state"] != "done" and not self.is_alive()
+        except (CheckpointError, KeyError):
+            return False
+
     def finish(self) -> None:
-        """Mark the run done and point `outputs/<project>/latest` to it."""
+        """Mark the run done and, if it trained a network, point `outputs/<project>/latest` to it."""
         self.set_state("done")
+        if self.done("fit") is None:
+            return
         link = self.path.parents[1] / "latest"
         temporary = link.with_name(f".latest-{secrets.token_hex(3)}")
         temporary.symlink_to(self.path.relative_to(link.parent))
@@ -142,4 +157,4 @@ def unfinished_runs(outputs: Path, project: str, experiment: str) -> list[RunDir
     """Runs of an experiment that are neither done nor alive, newest first."""
     folder = outputs / project / experiment
     found = [RunDirectory(path.parent) for path in sorted(folder.glob("*/status.json"), reverse=True)]
-    return [run for run in found if run.status()["state"] != "done" and not run.is_alive()]
+    return [run for run in found if run.is_unfinished()]

@@ -75,12 +75,16 @@ class Session:
     @property
     def step(self) -> int:
         """Optimiser steps done so far."""
-        return 0 if self.trainer is None else self.trainer.global_step
+        if self.trainer is not None and self.trainer.global_step:
+            return self.trainer.global_step
+        return int((self.run.done("fit") or {"steps": 0})["steps"])
 
     @property
     def epoch(self) -> int:
         """Epochs done so far."""
-        return 0 if self.trainer is None else self.trainer.current_epoch
+        if self.trainer is not None and self.trainer.global_step:
+            return self.trainer.current_epoch
+        return int((self.run.done("fit") or {"epochs": 0})["epochs"])
 
 
 @contextmanager

@@ -96,6 +96,18 @@ def test_shares_and_axes_that_make_no_sense(root, tmp_path):
         run(tmp_path, root, "data.exclude_axes_from_fit=[q]")
 
 
+def test_metadata_columns_that_are_not_there(root, tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.meta_columns has 'foo'; the data set has kind, form, axis"):
+        run(tmp_path, root, "data.meta_columns=[foo]")
+    with pytest.raises(ConfigError, match=r"data\.stratum_column has 'bar'"):
+        run(tmp_path, root, "data.stratum_column=bar")
+
+
+def test_own_data_under_the_stand_ins_settings(root, tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.standin is set: choose data=battery_ct"):
+        fit(tiny_run(tmp_path / "outputs", tmp_path, f"data.root={root}"), quiet=True)
+
+
 def test_weights_that_cannot_be_had_are_one_sentence(root, tmp_path):
     with pytest.raises(CheckpointError, match=r"none\.safetensors"):
         run(tmp_path, root, f"model.weights_path={tmp_path}/none.safetensors")

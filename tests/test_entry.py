@@ -34,6 +34,7 @@ def test_help_and_config_answer_without_heavy_imports(arguments):
     [
         ("trainer.max_epoch=3", "unknown config key trainer.max_epoch; the nearest is trainer.max_epochs"),
         ("optimiser.lr=3", "unknown config key optimiser.lr; the nearest is optimizer.lr"),
+        ("sede=3", "unknown config key sede; the nearest is seed"),
         ("model=battery_resnet19", "battery_resnet18"),
         ("+experiment=late_fusoin", "late_fusion"),
     ],

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import shared
 from shared.checkpoint_io import load_checkpoint
@@ -68,6 +69,19 @@ def test_evaluation_on_another_set_has_a_report_of_its_own(finished, tmp_path):
     assert report["experiment"] == "late_fusion_evaluate"
     assert {row["name"] for row in report["models"]} == {"best_single", "final"}
     assert json.loads((folder / "status.json").read_text())["parents"] == [str(finished.run.path.resolve())]
+
+
+def test_other_data_are_shown_as_the_network_was_trained_and_latest_stays(finished, tmp_path, battery_ct):
+    battery_ct.write_ct(tmp_path / "other")
+    outputs = finished.run.path.parents[2]
+    overrides = ["data=battery_ct", f"data.root={tmp_path}/other", "data.num_workers=0", f"paths.outputs={outputs}"]
+    folder = evaluate("battery", finished.run.path, overrides, quiet=True)
+    used = yaml.safe_load((folder / "config.yaml").read_text())["data"]
+    assert used["image_size_px"] == 32  # the network's, not the 512 px of battery_ct
+    assert used["root"] == f"{tmp_path}/other"
+    assert (outputs / "battery" / "latest").resolve() == finished.run.path.resolve()
+    with pytest.raises(ConfigError, match="is an evaluation"):
+        fit(tiny_run(outputs, tmp_path, f"resume={folder}"), quiet=True)
 
 
 def test_evaluation_on_the_runs_own_data_is_a_leak(finished, tmp_path):

@@ -135,6 +135,17 @@ def test_another_configuration_is_refused_by_key(cache, tmp_path, monkeypatch):
         fit(tiny_run(tmp_path, cache, "resume=auto", "optimizer.lr=0.5"), quiet=True)
 
 
+def test_auto_passes_over_a_newer_run_of_another_configuration(cache, tmp_path, monkeypatch):
+    for learning_rate in (0.002, 0.5):
+        with monkeypatch.context() as patch:
+            act_at(patch, (0, 1), raise_crash)
+            with pytest.raises(CrashError):
+                fit(tiny_run(tmp_path, cache, f"optimizer.lr={learning_rate}", "stages=[fit]"), quiet=True)
+    resumed = fit(tiny_run(tmp_path, cache, "resume=auto", "optimizer.lr=0.002", "stages=[fit]"), quiet=True)
+    assert resumed.run.status()["state"] == "done"
+    assert len(list(tmp_path.glob("battery/late_fusion/*/status.json"))) == 2
+
+
 def test_a_finished_run_and_a_missing_path_are_refused(uninterrupted, cache, tmp_path):
     with pytest.raises(ConfigError, match="is finished"):
         fit(tiny_run(tmp_path, cache, f"resume={uninterrupted.run.path}"), quiet=True)
@@ -166,8 +177,10 @@ def test_a_resumed_run_with_other_data_is_refused(cache, tmp_path, monkeypatch):
         fit(tiny_run(tmp_path, cache), quiet=True)
     (digests,) = tmp_path.glob("battery/late_fusion/*/ledger.jsonl")
     digests.write_text(digests.read_text().replace('"n": ', '"n": 1', 1))
+    splits = digests.with_name("splits.csv").read_bytes()
     with pytest.raises(LeakError):
         fit(tiny_run(tmp_path, cache, "resume=auto"), quiet=True)
+    assert digests.with_name("splits.csv").read_bytes() == splits
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit_before_a_checkpoint(cache, tmp_path):

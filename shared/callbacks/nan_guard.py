@@ -6,6 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from shared.errors import TrainingError
+from shared.metric_keys import metric_key
 
 
 class NanGuard(Callback):
@@ -37,5 +38,14 @@ class NanGuard(Callback):
             raise TrainingError(
                 f"the training loss is not finite at epoch {trainer.current_epoch}, batch {batch_idx} "
                 f"(optimizer.lr is {rate:g} there): lower optimizer.lr, set trainer.gradient_clip_val or look for "
-                "broken samples; checkpoints/last.ckpt holds the state before this epoch"
+                "broken samples; a checkpoint on disk, if there is one, is from before"
+            )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Weights that the epoch's last step broke show here, before the epoch's checkpoint."""
+        loss = trainer.callback_metrics.get(metric_key("val", "loss"))
+        if loss is not None and not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the validation loss is not finite at epoch {trainer.current_epoch}: lower optimizer.lr or set "
+                "trainer.gradient_clip_val; a checkpoint on disk, if there is one, is from before"
             )

@@ -33,6 +33,10 @@ def audit_data(session: Session) -> None:
         session.run.mark_done("audit", rows)
     for sentence in rows["sentences"]:
         session.warn(sentence)
+    undecided = [row["feature"] for row in rows["rows"] if row["verdict"] == "undecided"]
+    if undecided:
+        unheeded = "" if config.fail_above is None else ", and audit.fail_above cannot be judged there"
+        session.warn(f"the audit cannot judge {', '.join(undecided)}: too few groups for an interval{unheeded}")
     if config.fail_above is None:
         return
     worst = [row for row in rows["rows"] if row["lo"] is not None and row["lo"] - 0.5 > config.fail_above]

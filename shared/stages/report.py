@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from shared.environment import git_state
 from shared.errors import ConfigError
 from shared.report import Evaluation, evaluate_classification, print_summary, report_figures, write_report
 from shared.session import Session
@@ -72,7 +71,7 @@ def build_report(session: Session, evaluation: Evaluation) -> dict[str, Any]:
         "config_hash": config_hash(settings.plain),
         "data_hash": check["data_hash"],
         "splits_hash": check["splits_hash"],
-        "git": git_state(Path(__file__).parent),
+        "git": json.loads((session.run.path / "env.json").read_text(encoding="utf-8"))["git"],
         "data": check["data"],
     }
     audit = session.run.done("audit")
@@ -104,7 +103,7 @@ def config_hash(plain: dict[str, Any]) -> str:
 
 
 def _cost(session: Session) -> dict[str, Any]:
-    """Wall time and memory of this process and its loader workers; of a resumed run, since the resumption."""
+    """Wall time and memory of the main process, without loader workers; of a resumed run, since the resumption."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
     fit = session.run.done("fit") or {}

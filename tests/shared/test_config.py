@@ -49,6 +49,8 @@ def test_a_whole_configuration_passes_and_stages_come_in_their_order():
         ({"audit": {"permutations": 5, "warn_above": 0.1, "fail_above": None}}, "below 19"),
         ({"stages": ["fti"]}, "the nearest is stages.fit"),
         ({"stages": []}, "must be a list"),
+        ({"stages": ["test", "report"]}, "stages holds test but not fit"),
+        ({"audit": {"permutations": 99, "warn_above": 0.9, "fail_above": None}}, "audit.warn_above is 0.9"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": True}, "seed is True"),
         ({"experiment": "../x"}, "it names a folder"),

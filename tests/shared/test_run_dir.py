@@ -22,8 +22,12 @@ def test_runs_made_at_once_by_several_processes_never_share_a_folder(tmp_path):
 def test_latest_points_to_the_newest_finished_run(tmp_path):
     first = RunDirectory.create(tmp_path, "battery", "a")
     second = RunDirectory.create(tmp_path, "battery", "b")
+    first.mark_done("fit", {})
     first.finish()
     assert (tmp_path / "battery" / "latest").resolve() == first.path
+    second.finish()
+    assert (tmp_path / "battery" / "latest").resolve() == first.path  # it trained nothing
+    second.mark_done("fit", {})
     second.finish()
     assert (tmp_path / "battery" / "latest").resolve() == second.path
     assert not list((tmp_path / "battery").glob(".latest*"))

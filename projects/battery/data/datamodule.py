@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class BatteryDataModule(FoldedDataModule):
         cache_folder: Set by the engine; made data and data-set indices.
     """
 
+    network_keys: ClassVar[tuple[str, ...]] = ("image_size_px", "meta_columns")
+
     reader: ImageReader
 
     def __init__(
@@ -66,6 +68,8 @@ class BatteryDataModule(FoldedDataModule):
         cache_folder: str,
     ) -> None:
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers, seed=seed)
+        if image_size_px < 16:
+            raise ConfigError(f"data.image_size_px is {image_size_px}; allowed are 16 and above")
         if sampler not in SAMPLERS:
             raise ConfigError(f"data.sampler is {sampler!r}; allowed are {', '.join(SAMPLERS)}")
         self.image_size_px = image_size_px
@@ -77,6 +81,18 @@ class BatteryDataModule(FoldedDataModule):
         self.cache_folder = Path(cache_folder)
         self._skipped: list[dict[str, str]] = []
         self._findings: list[str] = []
+
+    def check_columns(self, index: SampleIndex) -> SampleIndex:
+        """Return the index if it has the metadata columns that the configuration names.
+
+        Raises:
+            ConfigError: Naming the column and those there are.
+        """
+        for key, columns in (("meta_columns", self.meta_columns), ("stratum_column", (self.stratum_column,))):
+            for column in columns:
+                if column not in index.meta:
+                    raise ConfigError(f"data.{key} has {column!r}; the data set has {', '.join(index.meta)}")
+        return index
 
     def build_dataset(self, fold: str, rows: NDArray[np.int64]) -> Dataset[Any]:
         """Slices of a fold; on test each comes with the metadata of another one of its stratum beside its own."""
@@ -124,7 +140,7 @@ class BatteryDataModule(FoldedDataModule):
             workers=2,
             on_progress=lambda done, total: self.progress("image statistics", done, total),
         )
-        return audit_table(index, features)
+        return audit_table(index, features, stratum=self.stratum_column)
 
     def module_arguments(self) -> dict[str, Any]:
         """Class names and counts, metadata sizes, and whether the loader balances the classes."""
@@ -183,6 +199,10 @@ class CtDataModule(BatteryDataModule):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        if root is not None and standin:
+            raise ConfigError(
+                "data.root names your own slices, but data.standin is set: choose data=battery_ct with it"
+            )
         self.root = None if root is None else Path(root)
         self.standin = dict(standin)
         self.split_csv = split_csv
@@ -208,13 +228,13 @@ class CtDataModule(BatteryDataModule):
         self._skipped = [{"path": file.path, "reason": file.reason} for file in result.skipped]
         self._findings = [*result.findings, *consistency_findings(result.index, result.skipped)]
         if self.split_csv is None:
-            return result.index
+            return self.check_columns(result.index)
         codes = apply_split_csv(result.index, {fold: Path(path) for fold, path in self.split_csv.items()})
         self._csv_fold = codes[codes >= 0]
         left_out = int((codes < 0).sum())
         if left_out:
             self._findings.append(f"{left_out} of {len(codes)} images stand in no split CSV and are left out")
-        return result.index.take(np.flatnonzero(codes >= 0))
+        return self.check_columns(result.index.take(np.flatnonzero(codes >= 0)))
 
     def split(self, index: SampleIndex) -> NDArray[np.int8]:
         """By battery, or as the user's CSV files say; val is cut in three where they name no accept and calibrate."""
@@ -274,7 +294,7 @@ class ElpvDataModule(BatteryDataModule):
         elpv = load_elpv(self.root)
         self.reader, self._published = elpv.reader, elpv.published
         self._findings = ["ELPV does not publish module ids: each image counts as its own group"]
-        return elpv.index
+        return self.check_columns(elpv.index)
 
     def split(self, index: SampleIndex) -> NDArray[np.int8]:
         """The set's own split with its dev part cut in three, or one round of the cross-validation."""
