@@ -1,7 +1,6 @@
 """Re-test a finished run's network on data that the run has never seen, in a run directory of its own."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from omegaconf import OmegaConf
 
 from shared.config import check_config
 from shared.engine import open_session, watched
-from shared.entry import CONFIG_FOLDER, sentence
-from shared.errors import ConfigError, UserError
+from shared.entry import CONFIG_FOLDER, exit_codes
+from shared.errors import ConfigError
 from shared.folds import FOLDS
 from shared.instantiate import resolve_target
 from shared.ledger import Ledger, check_foreign
@@ -43,11 +42,8 @@ def main(project: str) -> None:
     parser.add_argument("run", type=Path, help="run directory, for example outputs/battery/latest")
     parser.add_argument("overrides", nargs="*", help="what the data are, for example data.root=FOLDER data=battery_ct")
     given = parser.parse_args()
-    try:
+    with exit_codes():
         print(f"run: {evaluate(project, given.run, given.overrides)}", flush=True)
-    except UserError as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
 
 
 def evaluate(project: str, run: Path, overrides: list[str], quiet: bool = False) -> Path:
@@ -58,14 +54,15 @@ def evaluate(project: str, run: Path, overrides: list[str], quiet: bool = False)
     Args:
         project: Name of the primary configuration.
         run: Run directory.
-        overrides: Hydra overrides of the data section, or of where the results go.
+        overrides: Hydra overrides below `OVERRIDABLE`; another data group keeps what the network was trained to see.
         quiet: Show no progress.
 
     Returns:
         Directory of the evaluation, a run directory whose parent is `run`.
 
     Raises:
-        ConfigError: If an override is about anything but data or paths, or the classes differ.
+        ConfigError: If an override is about anything else.
+        DataError: If the data hold a class or lack a metadata column that the network needs.
         LeakError: If the data hold samples that the run has used.
     """
     for override in overrides:
@@ -81,7 +78,7 @@ def _test(config: dict[str, Any], run: Path, quiet: bool) -> Path:
     loaded = load_run(run)
     here = RunDirectory.create(settings.outputs, settings.project, settings.experiment, parents=[run])
     here.set_state("running", kind="evaluation")
-    here.write_yaml("config.yaml", yaml.safe_dump(settings.plain, sort_keys=False, allow_unicode=True))
+    here.write_file("config.yaml", yaml.safe_dump(settings.plain, sort_keys=False, allow_unicode=True))
     with watched(here, resumable=False) as interruption:
         session = open_session(settings, here, interruption, quiet)
         session.module = loaded.module
@@ -106,8 +103,8 @@ def _bind(session: Session, arguments: dict[str, Any], run: Path) -> None:
     session.ledger.bind(index, fold, splits_hash)
     datamodule.ledger = session.ledger
     skipped, findings = datamodule.findings()
-    for sentence_ in findings:
-        session.warn(sentence_)
+    for finding in findings:
+        session.warn(finding)
     leakage = {"checked": {"samples against the run": len(index)}, "ok": True}
     data = datamodule.describe() | {"skipped": skipped, "leakage": leakage}
     session.run.mark_done("check", {"data": data, "data_hash": index.data_hash(), "splits_hash": splits_hash})

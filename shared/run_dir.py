@@ -139,7 +139,7 @@ class RunDirectory:
         temporary.symlink_to(self.path.relative_to(link.parent))
         temporary.replace(link)  # a rename over the old link: `latest` never points nowhere
 
-    def write_yaml(self, name: str, content: str) -> None:
+    def write_file(self, name: str, content: str) -> None:
         """Write a small text file such as config.yaml, atomically."""
         write_text(self.path / name, content)
 

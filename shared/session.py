@@ -20,7 +20,7 @@ from shared.run_dir import RunDirectory
 if TYPE_CHECKING:
     from lightning import Trainer
 
-    from shared.report.evaluation import Evaluation, TestOutputs
+    from shared.report.evaluation import TestOutputs
 
 
 @dataclass
@@ -48,7 +48,6 @@ class Session:
     module: BaseModule | None = None
     trainer: "Trainer | None" = None
     outputs: "TestOutputs | None" = None
-    evaluation: "Evaluation | None" = None
     report: dict[str, Any] | None = None
 
     def warn(self, sentence: str) -> None:

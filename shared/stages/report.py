@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from shared.errors import ConfigError
 from shared.report import Evaluation, evaluate_classification, print_summary, report_figures, write_report
 from shared.session import Session
 
@@ -22,13 +21,8 @@ MODEL_ROWS = ("last", "best_single", "final")
 
 
 def report(session: Session) -> None:
-    """Score the test outputs, write the report and show its table.
-
-    Raises:
-        ConfigError: If the stages leave out the test whose outputs are to be reported.
-    """
-    if session.outputs is None:
-        raise ConfigError("stages holds report but not test; a report needs the outputs of the test")
+    """Score the test outputs, write the report and show its table."""
+    assert session.outputs is not None  # `stages` without test is refused with the configuration
     index, outputs = session.datamodule.index, session.outputs
     evaluation = evaluate_classification(
         outputs,
@@ -37,7 +31,6 @@ def report(session: Session) -> None:
         subsets=session.datamodule.subsets(outputs.rows),
         seed=session.settings.seed,
     )
-    session.evaluation = evaluation
     for sentence in evaluation.warnings:
         session.warn(sentence)
     content = build_report(session, evaluation)

@@ -152,7 +152,7 @@ def write_result(
     outputs = settings.outputs / settings.project
     result = RunDirectory.create(outputs, "cross_validation", settings.experiment, [run.path for run in runs])
     content["run"] = result.path.name
-    result.write_yaml("config.yaml", as_yaml(config))
+    result.write_file("config.yaml", as_yaml(config))
     _write_predictions(result.path / "predictions.csv", index, pooled, floors)
     names = [name for name in ("final", "floor_pixels", "image_only") if name in content["rows"]]
     figure = roc_figure(pooled, floors, content["rows"], names)

@@ -3,21 +3,14 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from projects.battery.data.labels import CLASSES
 from shared.errors import ConfigError
 
 FORMAT_VERSION = 1
-KINDS: tuple[str, ...] = ("cell", "module")
 FORMS: tuple[str, ...] = ("pouch", "cylindrical", "prismatic")
 AXES: tuple[str, ...] = ("x", "y", "z")
 POROSITY = "porosity"
 RESIN_OVERFLOW = "resin_overflow"
-CLASSES: tuple[str, ...] = (
-    "cell_normal",
-    "cell_porosity",
-    "module_normal",
-    "module_porosity",
-    "module_resin_overflow",
-)
 STACK_SLICES = 2000  # slices in one virtual stack; a file name has four digits for the slice
 
 # Words that keep the random streams of plan, battery and slice apart from each other and from anybody's plain

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from projects.battery.standin.config import FORMS, KINDS
+from projects.battery.data.labels import KINDS
+from projects.battery.standin.config import FORMS
 from projects.battery.standin.phantom import CAN, draw_battery
 from projects.battery.standin.render import slice_points
 

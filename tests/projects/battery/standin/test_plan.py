@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from projects.battery.standin.config import CLASSES, StandinConfig
+from projects.battery.data.labels import CLASSES
+from projects.battery.standin.config import StandinConfig
 from projects.battery.standin.plan import apportion, class_counts, plan_batteries
 from shared.errors import ConfigError
 
