@@ -28,7 +28,7 @@ class FoldedDataModule(LightningDataModule):
     """Base of all datamodules: a subclass says what the samples are, how they are split and how one is read.
 
     Slots: `build_index`, `split`, `build_dataset`; optional: `fit_rows`, `sampling_weights`, `audit_table`, `subsets`,
-    `module_arguments`, `findings`.
+    `module_arguments`, `domain_names`, `findings`.
 
     Args:
         batch_size: Samples in a training batch.
@@ -89,6 +89,10 @@ class FoldedDataModule(LightningDataModule):
         """What the module must know of the data, as plain values: class names, sizes."""
         return {"classes": list(self.index.classes)}
 
+    def domain_names(self) -> list[str]:
+        """Names of the codes in a batch's `domain`, in order; empty where there is but one domain."""
+        return []
+
     def align(self, arguments: Mapping[str, Any]) -> None:
         """Encode the data as a network trained on another set expects, given the `module_arguments` of that set.
 
@@ -145,7 +149,9 @@ class FoldedDataModule(LightningDataModule):
         workers: dict[str, Any] = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
         if self.num_workers:
             workers["worker_init_fn"] = outlive_signals
-        if purpose == "fit":
+        if (
+            fold == "train"
+        ):  # for batch-norm statistics as well: what the layers saw in training, augmented and balanced
             sampler = EpochSampler(len(rows), self.seed, self.sampling_weights(rows))
             # A last batch of one sample would break batch normalisation; each epoch leaves out other samples.
             drop_last = len(rows) >= self.batch_size

@@ -64,6 +64,35 @@ def bin_index(confidence: NDArray[np.float64], num_bins: int) -> NDArray[np.int6
     return np.searchsorted(inner, confidence, side="right").astype(np.int64)
 
 
+def equal_mass_index(confidence: NDArray[np.float64], num_bins: int) -> NDArray[np.int64]:
+    """The equal-mass bin of each confidence: of N sorted samples the first N/B are in bin 0, the next N/B in bin 1.
+
+    Equal confidences share the bin of their mean rank, so the order of the samples does not matter; with many of them
+    the bins hold about, not exactly, equally many, and some may be empty.
+
+    Args:
+        confidence: (N,) in [0, 1].
+        num_bins: B.
+
+    Returns:
+        (N,) in [0, B - 1].
+
+    Raises:
+        ValueError: If num_bins < 1.
+
+    Example:
+        >>> equal_mass_index(np.array([0.9, 0.2, 0.3, 0.4]), 2).tolist()
+        [1, 0, 0, 1]
+        >>> equal_mass_index(np.array([1.0, 1.0, 1.0, 0.2]), 2).tolist()
+        [1, 1, 1, 0]
+    """
+    if num_bins < 1:
+        raise ValueError(f"num_bins is {num_bins}; at least 1 is needed")
+    _, place, count = np.unique(confidence, return_inverse=True, return_counts=True)
+    twice_mean_rank = 2 * np.cumsum(count) - count - 1  # ranks from 0; doubled, so that halves stay whole numbers
+    return np.asarray(twice_mean_rank * num_bins // (2 * len(confidence)), dtype=np.int64)[place]
+
+
 def expected_calibration_error(probs: ArrayLike, target: ArrayLike, num_bins: int = 15) -> float:
     """Mean distance between confidence and hit rate over equal-width bins, weighted by the bins' counts; in [0, 1].
 
@@ -89,6 +118,73 @@ def expected_calibration_error(probs: ArrayLike, target: ArrayLike, num_bins: in
     filled = bins.count > 0
     gap = np.abs(bins.accuracy[filled] - bins.confidence[filled])
     return float(np.sum(bins.count[filled] * gap) / bins.count.sum())
+
+
+def classwise_calibration_error(probs: ArrayLike, target: ArrayLike, num_bins: int = 15) -> float:
+    """Mean over classes of the calibration error of the class's own probability, over equal-width bins; in [0, 1].
+
+    cw-ECE = 1/C * sum over classes and bins of n_bc / N * |share of class c in the bin - mean p_c in the bin|. Unlike
+    the error of the top label it sees a probability that is wrong in a class that is never the most likely one. With C
+    classes most of p_c is near 0, so values are small: compare them only at equal C.
+
+    For the (N,) form, one event, it is the event's own, the same as `expected_calibration_error`.
+
+    Args:
+        probs: As in `expected_calibration_error`.
+        target: As in `expected_calibration_error`.
+        num_bins: Bins over [0, 1].
+
+    Raises:
+        ValueError: As in `expected_calibration_error`.
+
+    Source: Kull et al., "Beyond temperature scaling", NeurIPS 2019, section 2; bins as in `bin_index`.
+
+    Example:
+        >>> round(classwise_calibration_error([[0.6, 0.4], [0.6, 0.4]], [0, 0], num_bins=10), 12)
+        0.4
+    """
+    if np.ndim(probs) == 1:
+        return expected_calibration_error(probs, target, num_bins)
+    checked, classes = check_probabilities(probs, target)
+    errors = [
+        _binned_gap(stated, classes == code, bin_index(stated, num_bins), num_bins)
+        for code, stated in enumerate(np.minimum(checked, 1.0).T)
+    ]
+    return float(np.mean(errors))
+
+
+def adaptive_calibration_error(probs: ArrayLike, target: ArrayLike, num_bins: int = 15) -> float:
+    """Mean distance between confidence and hit rate of the top label over equal-mass bins; in [0, 1].
+
+    As `expected_calibration_error`, with bins that hold equally many samples (`equal_mass_index`), so that none is
+    nearly empty where a network is mostly sure.
+
+    Args:
+        probs: As in `expected_calibration_error`.
+        target: As in `expected_calibration_error`.
+        num_bins: Bins of about N / num_bins samples.
+
+    Raises:
+        ValueError: As in `expected_calibration_error`.
+
+    Source: Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language processing
+    models", EMNLP 2015, section 2.2; there the bins' size is fixed, here their number. Nixon et al. (CVPR workshops
+    2019) give the name adaptive to the mean over classes of the same.
+
+    Example:
+        >>> round(adaptive_calibration_error([0.5, 0.6, 0.7, 1.0], [0, 1, 1, 1], num_bins=2), 12)
+        0.1
+    """
+    confidence, hit = confidence_and_hit(probs, target)
+    return _binned_gap(confidence, hit, equal_mass_index(confidence, num_bins), num_bins)
+
+
+def _binned_gap(
+    stated: NDArray[np.float64], happened: NDArray[np.generic], index: NDArray[np.int64], num_bins: int
+) -> float:
+    """Sum over bins of |sum of what happened - sum of what was stated| / N."""
+    difference = happened.astype(np.float64) - stated
+    return float(np.abs(np.bincount(index, weights=difference, minlength=num_bins)).sum() / len(stated))
 
 
 def reliability_bins(probs: ArrayLike, target: ArrayLike, num_bins: int = 15) -> ReliabilityBins:

@@ -17,8 +17,13 @@ from shared.errors import ConfigError
 from shared.instantiate import check_arguments, resolve_target, unknown_key
 from shared.metric_keys import parse
 
-STAGES = ("audit", "fit", "test", "report")
+STAGES = ("audit", "fit", "select", "crossover", "calibrate", "test", "report")
 """What a run may do, in this order; the data check always comes first."""
+
+STAGE_NEEDS = (
+    ("select", "fit"), ("crossover", "select"), ("calibrate", "fit"), ("test", "fit"), ("report", "test"),
+)  # fmt: skip
+"""Stage and the one that it needs."""
 
 ROOTS = (
     "data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "audit", "stages", "runtime", "seed",
@@ -130,14 +135,15 @@ def check_targets(settings: Settings, engine_sets: Mapping[str, tuple[str, ...]]
 
     Args:
         settings: Checked configuration.
-        engine_sets: Node path -> arguments that the engine adds.
+        engine_sets: Node path or target -> arguments that the engine adds.
     """
     plain = settings.plain
     nodes = {root: plain[root] for root in ("data", "model", "trainer")}
     for root in ("callbacks", "logger"):
         nodes |= {f"{root}.{name}": node for name, node in enabled_nodes(plain[root], root).items()}
     for where, node in nodes.items():
-        given = engine_sets.get(where) or engine_sets.get(where.split(".")[0] + ".*", ())
+        by_place = engine_sets.get(where) or engine_sets.get(where.split(".")[0] + ".*", ())
+        given = engine_sets.get(node.get("_target_", ""), by_place)
         check_arguments(node, where, resolve_target(node, where), given)
 
 
@@ -210,7 +216,7 @@ def _stages(value: Any) -> tuple[str, ...]:
     for stage in value:
         if stage not in STAGES:
             raise ConfigError(unknown_key(f"stages.{stage}", [f"stages.{name}" for name in STAGES]))
-    for stage, needed in (("report", "test"), ("test", "fit")):
+    for stage, needed in STAGE_NEEDS:
         if stage in value and needed not in value:
             raise ConfigError(f"stages holds {stage} but not {needed}, which it needs")
     return tuple(stage for stage in STAGES if stage in value)

@@ -1,4 +1,4 @@
-"""The one engine function: check data, audit, fit, test, report; and it returns what it built."""
+"""The one engine function: check data, audit, fit, choose, cross, calibrate, test, report; it returns what it built."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,13 @@ from shared.run_dir import RunDirectory
 from shared.seeding import seed_all
 from shared.session import Session
 from shared.stages.audit_data import audit_data
+from shared.stages.calibrate import calibrate
 from shared.stages.check_data import check_data
+from shared.stages.cross_over import cross_over
 from shared.stages.predict_test import predict_test
 from shared.stages.report import report
-from shared.stages.train import train
+from shared.stages.select_epochs import select_epochs
+from shared.stages.train import STAGED_ARGUMENTS, STAGED_CALLBACKS, check_callbacks, train
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -47,8 +50,18 @@ ENGINE_SETS = {
     "model": ("optimizer", "scheduler", "classes"),
     "trainer": ("callbacks", "enable_progress_bar", "logger", "plugins", "default_root_dir"),
     "logger.*": ("save_dir", "name", "version", "purge_step"),
+    **dict.fromkeys(STAGED_CALLBACKS, STAGED_ARGUMENTS),
 }
 """Constructor arguments that the engine adds to what the configuration gives."""
+
+STAGES: tuple[tuple[str, Callable[[Session], None]], ...] = (
+    ("select", select_epochs),
+    ("crossover", cross_over),
+    ("calibrate", calibrate),
+    ("test", predict_test),
+    ("report", report),
+)
+"""What follows the fit, in this order."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = 
     """
     settings = check_config(config)
     check_targets(settings, ENGINE_SETS)
+    check_callbacks(settings)
     run, checkpoint = _open_run(settings, overrides)
     with watched(run) as interruption:
         session = open_session(settings, run, interruption, quiet)
@@ -195,7 +209,7 @@ def _run_stages(session: Session, checkpoint: Path | None) -> None:
             session.warn(sentence)
         with session.stage("fit"):
             train(session, checkpoint)
-    for name, stage in (("test", predict_test), ("report", report)):
+    for name, stage in STAGES:
         if name in stages:
             with session.stage(name):
                 stage(session)

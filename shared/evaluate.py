@@ -13,6 +13,7 @@ from shared.config import check_config
 from shared.engine import open_session, watched
 from shared.entry import CONFIG_FOLDER, exit_codes
 from shared.errors import ConfigError
+from shared.final import checkpoint_state
 from shared.folds import FOLDS
 from shared.instantiate import resolve_target
 from shared.ledger import Ledger, check_foreign
@@ -84,7 +85,9 @@ def _test(config: dict[str, Any], run: Path, quiet: bool) -> Path:
         session.module = loaded.module
         _bind(session, dict(loaded.module.hparams), run)
         session.trainer = build_trainer(session, resume_step=None)
-        predict_test(session, {"best_single": loaded.module.state_dict()})
+        session.calibrator = loaded.calibrator
+        best = checkpoint_state(loaded.run, "best.ckpt")
+        predict_test(session, {"best_single": best, "final": loaded.module.state_dict()})
         report(session)
     return here.path
 

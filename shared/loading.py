@@ -13,10 +13,10 @@ from shared.base_module import BaseModule
 from shared.checkpoint_io import load_checkpoint
 from shared.config import Settings
 from shared.errors import CheckpointError
+from shared.final import FinalCalibrator, final_calibrator, final_sha256, final_state
 from shared.instantiate import instantiate, resolve_target
 from shared.resume import saved_settings
 from shared.run_dir import RunDirectory
-from shared.weights import weights_sha256
 
 
 @dataclass(frozen=True)
@@ -27,28 +27,33 @@ class LoadedRun:
         run: Its directory.
         settings: The configuration it was trained with.
         module: The module with the final weights, in evaluation mode, on the CPU.
+        calibrator: Fitted behind those weights, None where the run fitted none.
         report: Content of report.json, or None where the run wrote none.
     """
 
     run: RunDirectory
     settings: Settings
     module: BaseModule
+    calibrator: FinalCalibrator | None
     report: dict[str, Any] | None
 
     @torch.inference_mode()
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
-        """Probabilities of one batch.
+        """Calibrated probabilities of one batch.
 
         Args:
-            batch: As the project's dataset collates it; `target` and `sample_index` may be absent.
+            batch: As the project's dataset collates it; `target` and `sample_index` may be absent. Without `domain` the
+                temperature is that of all domains together.
 
         Returns:
             (B, K) float32, rows sum to 1.
         """
         size = len(next(iter(batch.values())))
         filled = {"target": torch.zeros(size, dtype=torch.int64), "sample_index": torch.arange(size)} | batch
-        logits: Tensor = self.module.predict_step(filled, 0)["logits"]
-        return logits.float().softmax(dim=1)
+        logits: Tensor = self.module.predict_step(filled, 0)["logits"].float()
+        if self.calibrator is not None:
+            logits = self.calibrator.module(logits, batch.get("domain"))
+        return logits.softmax(dim=1)
 
     def predict_loader(self, loader: DataLoader[Any]) -> Tensor:
         """Probabilities of all batches of a loader in their order, (N, K) float32."""
@@ -67,21 +72,35 @@ def load_run(path: str | Path) -> LoadedRun:
     """
     run = RunDirectory.open(Path(path).resolve())
     settings = saved_settings(run)
-    if run.done("fit") is None:
-        raise CheckpointError(f"{run.path} has no finished fit (its state is {run.status()['state']}); resume it first")
-    checkpoint = run.checkpoints / "best.ckpt"
-    content = load_checkpoint(checkpoint)
-    module = _module(settings, content["hyper_parameters"])
+    _refuse_unfinished(run, settings)
+    hyper_parameters = load_checkpoint(run.checkpoints / "best.ckpt")["hyper_parameters"]
+    state, calibrator = final_state(run), final_calibrator(run)
+    module = _module(settings, hyper_parameters)
     try:
-        module.load_weights(content["state_dict"])
+        module.load_weights(state)
     except ValueError as error:
-        raise CheckpointError(f"checkpoint {checkpoint} does not fit the code: {error}") from error
+        raise CheckpointError(f"the final weights of {run.path} do not fit the code: {error}") from error
     tested = run.done("test")
-    if tested is not None and tested["final_sha256"] != weights_sha256(content["state_dict"]):
-        raise CheckpointError(f"the weights in {checkpoint} are not those that were tested; was the file replaced?")
+    if tested is not None and tested["final_sha256"] != final_sha256(state, calibrator):
+        raise CheckpointError(
+            f"the final weights or the calibrator of {run.path} are not those that were tested; was a file replaced?"
+        )
     report_path = run.path / "report.json"
     report = json.loads(report_path.read_text(encoding="utf-8")) if report_path.is_file() else None
-    return LoadedRun(run, settings, module.eval(), report)
+    return LoadedRun(run, settings, module.eval(), calibrator, report)
+
+
+def _refuse_unfinished(run: RunDirectory, settings: Settings) -> None:
+    """A run whose final network is not decided yet has none to load."""
+    state = run.status()["state"]
+    if run.done("fit") is None:
+        raise CheckpointError(f"{run.path} has no finished fit (its state is {state}); resume it first")
+    missing = [stage for stage in ("crossover", "calibrate") if stage in settings.stages and run.done(stage) is None]
+    if missing and state != "done":
+        raise CheckpointError(
+            f"{run.path} has not reached its final network ({' and '.join(missing)} not done, its state is {state}); "
+            "resume it first"
+        )
 
 
 def _module(settings: Settings, hyper_parameters: dict[str, Any]) -> BaseModule:

@@ -4,7 +4,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shared.auroc import PooledAuroc
-from shared.calibration import bin_index, check_probabilities, confidence_and_hit, sample_brier, sample_nll
+from shared.calibration import (
+    bin_index,
+    check_probabilities,
+    confidence_and_hit,
+    equal_mass_index,
+    sample_brier,
+    sample_nll,
+)
 from shared.statistics import BoundedStatistic, Statistic
 
 
@@ -84,6 +91,39 @@ class ClassificationScores:
         """
         confidence, hit = confidence_and_hit(self._probs, self._target)
         gap = self._sums(hit - confidence, bin_index(confidence, self.num_bins), self.num_bins)  # (G, bins)
+
+        def error(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            return _ratio(np.abs(weights @ gap).sum(axis=1), weights @ self._size)
+
+        return BoundedStatistic(error, 0.0, 1.0)
+
+    def classwise_ece(self) -> Statistic:
+        """Calibration error of each class's own probability over equal-width bins, averaged over all classes.
+
+        Source: Kull et al., "Beyond temperature scaling", NeurIPS 2019, section 2.
+        """
+        shape = (self.num_classes, self.num_groups, self.num_bins)
+        gap = np.empty(shape)
+        for k in range(self.num_classes):
+            column = np.minimum(self._probs[:, k], 1.0)
+            gap[k] = self._sums((self._target == k) - column, bin_index(column, self.num_bins), self.num_bins)
+
+        def error(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            # One class at a time: all of them together would need D x classes x bins numbers at once.
+            total = sum(np.abs(weights @ part).sum(axis=1) for part in gap) / self.num_classes
+            return _ratio(np.asarray(total), weights @ self._size)
+
+        return BoundedStatistic(error, 0.0, 1.0)
+
+    def adaptive_ece(self) -> Statistic:
+        """Calibration error of the top label over bins that hold equally many samples of the whole set.
+
+        The bins are fixed once, on all samples; a draw weighs them, it does not cut them anew.
+
+        Source: Nguyen and O'Connor, "Posterior calibration and exploratory analysis for NLP models", EMNLP 2015.
+        """
+        confidence, hit = confidence_and_hit(self._probs, self._target)
+        gap = self._sums(hit - confidence, equal_mass_index(confidence, self.num_bins), self.num_bins)
 
         def error(weights: NDArray[np.float64]) -> NDArray[np.float64]:
             return _ratio(np.abs(weights @ gap).sum(axis=1), weights @ self._size)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,9 +18,13 @@ from shared.ledger import Ledger
 from shared.run_dir import RunDirectory
 
 if TYPE_CHECKING:
-    from lightning import Trainer
+    from lightning import Callback, Trainer
 
+    from shared.final import FinalCalibrator
     from shared.report.evaluation import TestOutputs
+
+
+CallbackKind = TypeVar("CallbackKind", bound="Callback")
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Session:
     resumed_from: dict[str, Any] | None = None
     module: BaseModule | None = None
     trainer: "Trainer | None" = None
+    calibrator: "FinalCalibrator | None" = None
     outputs: "TestOutputs | None" = None
     report: dict[str, Any] | None = None
 
@@ -61,6 +66,12 @@ class Session:
     def say(self, sentence: str) -> None:
         """Show one line of information."""
         self.console.print(_escape(sentence))
+
+    def callback(self, kind: type[CallbackKind]) -> CallbackKind | None:
+        """The trainer's callback of that kind, None where the configuration has none."""
+        assert self.trainer is not None
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
+        return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ from projects.battery.models import Network, build_network
 from projects.battery.sampling import correction_warning, effective_number_weights, inverse_frequency_weights
 from shared.base_module import BaseModule
 from shared.errors import ConfigError
-from shared.metric_keys import metric_key
+from shared.metric_keys import group_loss_key, metric_key
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 """Axes of (B, C, H, W) that each view turns over; the first is the image as it is."""
@@ -114,6 +114,7 @@ class BatteryClassifier(BaseModule):
             "logits": rows["logits"],
             "target": batch["target"],
             "sample_index": batch["sample_index"],
+            "row_losses": losses,
         }
         outputs["baselines"] = {name: logits for name, logits in rows.items() if name != "logits"}
         if permuted is not None:
@@ -139,6 +140,10 @@ class BatteryClassifier(BaseModule):
         self.metrics.update(outputs["logits"], outputs["target"])
         for name, metric in self.metrics.items():
             self.log(metric_key("val", name), metric, prog_bar=name == "f1_macro")
+        size = len(outputs["target"])
+        for group, rows in self.network.group_rows().items():
+            loss = torch.stack([outputs["row_losses"][row] for row in rows]).mean()
+            self.log(group_loss_key(group), loss, batch_size=size)
         for row, logits in outputs["baselines"].items():
             metric = cast("Metric", self.row_metrics[row])
             metric.update(logits, outputs["target"])

@@ -11,10 +11,10 @@ from shared.errors import TrainingError
 
 
 class CollectOutputs(Callback):
-    """Keeps probabilities of the network and of its baselines, targets and sample rows of one pass.
+    """Keeps logits of the network and of its baselines, targets, domains and sample rows of one pass.
 
-    Works with any module whose `test_step` returns {"logits", "target", "sample_index"} and optionally
-    "baselines" {name: logits}.
+    Works with any module whose step returns {"logits", "target", "sample_index"} and optionally "baselines"
+    {name: logits}. The domain is taken from the batch.
     """
 
     def __init__(self) -> None:
@@ -31,9 +31,21 @@ class CollectOutputs(Callback):
         """Keep this batch."""
         self._keep("target", outputs["target"])
         self._keep("sample_index", outputs["sample_index"])
+        self._keep("domain", batch.get("domain", torch.zeros_like(outputs["sample_index"])))
         self._keep("logits/", outputs["logits"])
         for name, logits in outputs.get("baselines", {}).items():
             self._keep(f"logits/{name}", logits)
+
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier pass."""
+        self._parts = {}
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Keep this batch."""
+        self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def _keep(self, key: str, value: torch.Tensor) -> None:
         self._parts.setdefault(key, []).append(value.detach().cpu())
@@ -48,8 +60,13 @@ class CollectOutputs(Callback):
         """Rows of the sample index, (N,)."""
         return np.asarray(torch.cat(self._parts["sample_index"]).numpy(), dtype=np.int64)
 
-    def probabilities(self) -> dict[str, NDArray[np.float64]]:
-        """Softmax of the logits, (N, C), under "" for the network and under its name for each baseline.
+    @property
+    def domain(self) -> torch.Tensor:
+        """Domain codes, (N,) int64; 0 for all where the batches have none."""
+        return torch.cat(self._parts["domain"])
+
+    def logits(self) -> dict[str, torch.Tensor]:
+        """Logits (N, C) as float64, under "" for the network and under its name for each baseline.
 
         Raises:
             TrainingError: If a logit is not finite.
@@ -58,10 +75,12 @@ class CollectOutputs(Callback):
         for key, parts in self._parts.items():
             if not key.startswith("logits/"):
                 continue
-            logits = torch.cat(parts).double()
-            if not torch.isfinite(logits).all():
-                raise TrainingError(
-                    f"the network's {key.removeprefix('logits/') or 'own'} logits are not finite on test"
-                )
-            found[key.removeprefix("logits/")] = np.asarray(torch.softmax(logits, dim=1).numpy())
+            name = key.removeprefix("logits/")
+            found[name] = torch.cat(parts).double()
+            if not torch.isfinite(found[name]).all():
+                raise TrainingError(f"the network's {name or 'own'} logits are not finite")
         return found
+
+    def probabilities(self) -> dict[str, NDArray[np.float64]]:
+        """Softmax of `logits`."""
+        return {name: np.asarray(torch.softmax(logits, dim=1).numpy()) for name, logits in self.logits().items()}

@@ -126,7 +126,7 @@ def evaluate_classification(
 def calibration_scores(
     probs: NDArray[np.float64], outputs: TestOutputs, index: SampleIndex, *, seed: int, draws: int = 2000
 ) -> dict[str, EstimateDict]:
-    """Return ece, brier and nll with intervals: the form of `calibration.before` and `calibration.after`.
+    """Return the calibration scores with intervals: the form of `calibration.before` and `calibration.after`.
 
     Args:
         probs: (N, C) probabilities on the samples of `outputs`, e.g. of final before its calibrator.
@@ -138,7 +138,13 @@ def calibration_scores(
     outputs.check_against(index)
     scores = ClassificationScores(probs, outputs.target, index.group[outputs.rows])
     intervals = Intervals(seed, draws)
-    chosen = {"ece": scores.ece(), "brier": scores.brier(), "nll": scores.nll()}
+    chosen = {
+        "ece": scores.ece(),
+        "classwise_ece": scores.classwise_ece(),
+        "adaptive_ece": scores.adaptive_ece(),
+        "brier": scores.brier(),
+        "nll": scores.nll(),
+    }
     return {name: intervals.of(statistic, scores.num_groups) for name, statistic in chosen.items()}
 
 

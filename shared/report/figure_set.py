@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from shared.report import figures, figures_rows, wording
+from shared.report import figures, figures_rows, figures_sweet_spots, wording
 from shared.report.evaluation import FINAL
 from shared.report.outputs import TestOutputs
 
@@ -17,6 +17,7 @@ def report_figures(
     classes: Sequence[str] = (),
     outputs: TestOutputs | None = None,
     uncalibrated: np.ndarray[Any, np.dtype[np.float64]] | None = None,
+    sweet_spots: Mapping[str, Any] | None = None,
     epochs: Sequence[Mapping[str, Any]] = (),
     monitor: str = "val/loss",
     mode: str = "min",
@@ -29,6 +30,7 @@ def report_figures(
         classes: Names of the classes of `outputs`.
         outputs: The pass over the test fold, for confusion, reliability and confidence.
         uncalibrated: (N, C) probabilities of final before its calibrator, drawn in the reliability diagram.
+        sweet_spots: Content of sweet_spots.json.
         epochs: Rows of metrics.csv.
         monitor: Key of the monitored metric in `epochs`.
         mode: "max" or "min".
@@ -43,6 +45,8 @@ def report_figures(
         drawn["subsets"] = _subsets(report)
     if epochs:
         drawn["curves"] = figures.curves_figure(epochs, monitor, mode)
+    if sweet_spots is not None:
+        drawn["sweet_spots"] = figures_sweet_spots.sweet_spots_figure(sweet_spots)
     if report.get("per_class"):
         drawn["per_class"] = figures.per_class_figure(report["per_class"])
     if outputs is not None:

@@ -19,6 +19,7 @@ class TestOutputs:
             probabilities; rows sum to 1.
         target: (N,) class codes.
         rows: (N,) distinct rows of the sample index.
+        uncalibrated: (N, C) probabilities of final before its calibrator, None where it has none.
 
     Raises:
         DataError: If an array has another length, or a sample stands twice.
@@ -29,6 +30,7 @@ class TestOutputs:
     probs: dict[str, NDArray[np.float64]]
     target: NDArray[np.int64]
     rows: NDArray[np.int64]
+    uncalibrated: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.rows)
@@ -42,7 +44,8 @@ class TestOutputs:
             )
         if self.target.shape != (count,):
             raise DataError(f"target of the test outputs has shape {self.target.shape}; ({count},) is needed.")
-        for name, probs in self.probs.items():
+        extra = {} if self.uncalibrated is None else {"uncalibrated": self.uncalibrated}
+        for name, probs in (self.probs | extra).items():
             if probs.ndim != 2 or len(probs) != count:
                 raise DataError(f"probabilities {name!r} have shape {probs.shape}; ({count}, classes) is needed.")
 

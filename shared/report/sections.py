@@ -38,10 +38,20 @@ class Section:
 
 _SKIPPED_SHOWN = 10
 
+CALIBRATION_SCORES = {
+    "ece": "ECE",
+    "classwise_ece": "class-wise ECE",
+    "adaptive_ece": "adaptive ECE",
+    "brier": "Brier",
+    "nll": "NLL",
+}
+"""Calibration score to the words of its column."""
+
 CAPTIONS: dict[str, str] = {
     "rows": "Networks and baselines: macro-F1 with 95 % interval by group.",
     "audit": "AUROC of each feature alone against chance and the warn line.",
     "subsets": "The same rows on parts of the test fold.",
+    "sweet_spots": "Votes of the five analyses and the epoch chosen for each module group.",
     "curves": "Losses and the monitored metric over the epochs.",
     "per_class": "F1 of each class with 95 % interval by group.",
     "confusion": "Confusion matrix of the final network: samples, and share of each true class.",
@@ -91,26 +101,35 @@ def _interval_note(estimates: Iterable[Mapping[str, Any] | None]) -> str:
 
 
 def _results(report: Report) -> Section:
-    rows = [*report.get("models", []), *report.get("baselines", [])]
+    models, baselines = report.get("models", []), report.get("baselines", [])
+    against_best = [(f"{wording.METRIC_NAMES[key]} minus best_single", "diff_to_best_single", key) for key in _COMPARED]
+    against_final = [("final minus row (macro-F1)", "diff_to_final", "f1_macro")]
+    tables = [
+        _scores("network", models, against_best, "Differences are paired. Only final is calibrated."),
+        _scores("baseline", baselines, against_final, "The difference is paired."),
+    ]
+    return Section("Results on the test fold", tables=[table for table in tables if table.rows], figures=("rows",))
+
+
+_COMPARED = ("f1_macro", "nll")
+
+
+def _scores(
+    kind: str, rows: Sequence[Mapping[str, Any]], differences: Sequence[tuple[str, str, str]], remark: str
+) -> Table:
+    """One table of rows with all their metrics, then their differences: (words, key of the row, metric)."""
     keys = [key for key in wording.METRIC_NAMES if any(key in row["metrics"] for row in rows)]
-    table_rows = [
+    cells = [
         (
             Cell(row["name"]),
             *(_cell(row["metrics"].get(key)) for key in keys),
-            _cell(row.get("diff_to_best_single", {}).get("f1_macro"), signed=True),
-            _cell(row.get("diff_to_final", {}).get("f1_macro"), signed=True),
+            *(_cell(row.get(part, {}).get(metric), signed=True) for _, part, metric in differences),
         )
         for row in rows
     ]
-    columns = (
-        "row",
-        *(wording.METRIC_NAMES[key] for key in keys),
-        "macro-F1 minus best_single",
-        "final minus row (macro-F1)",
-    )
+    columns = (kind, *(wording.METRIC_NAMES[key] for key in keys), *(words for words, _, _ in differences))
     note = _interval_note(entry for row in rows for entry in row["metrics"].values())
-    tables = [_without_empty_columns(Table(columns, table_rows, note))] if rows else []
-    return Section("Results on the test fold", tables=tables, figures=("rows",))
+    return _without_empty_columns(Table(columns, cells, f"{note} {remark}"))
 
 
 def _without_empty_columns(table: Table) -> Table:
@@ -163,7 +182,7 @@ def _parts(report: Report) -> Section:
 def _crossover(report: Report) -> Section:
     part = report.get("crossover")
     if part is None:
-        return Section("Crossover")
+        return Section("Sweet spots and crossover", figures=("sweet_spots",))
     sources = ", ".join(f"{group} from epoch {epoch}" for group, epoch in part["sources"].items())
     facts = [
         ("decision", part["decision"]),
@@ -175,7 +194,7 @@ def _crossover(report: Report) -> Section:
         ("smallest gain that accept could have seen", _loss(part["smallest_detectable"])),
         ("sources", sources or wording.NO_VALUE),
     ]
-    return Section("Crossover", tables=[_facts(facts)])
+    return Section("Sweet spots and crossover", tables=[_facts(facts)], figures=("sweet_spots",))
 
 
 def _loss(value: float | None) -> str:
@@ -209,10 +228,10 @@ def _calibration(report: Report) -> Section:
     if part := report.get("calibration"):
         temperature = f", temperature {part['temperature']:.3f}" if part["temperature"] is not None else ""
         text.append(f"Method: {part['method']}{temperature}. {part['reason']}")
-        rows = [
-            (Cell(when), *(_cell(part[when][key]) for key in ("ece", "brier", "nll"))) for when in ("before", "after")
-        ]
-        tables.append(Table(("", "ECE", "Brier", "NLL"), rows, _interval_note(part["after"].values())))
+        scores = [key for key in CALIBRATION_SCORES if key in part["after"]]
+        rows = [(Cell(when), *(_cell(part[when][key]) for key in scores)) for when in ("before", "after")]
+        columns = ("", *(CALIBRATION_SCORES[key] for key in scores))
+        tables.append(Table(columns, rows, _interval_note(part["after"].values())))
         if part["per_group"]:
             keys = list(dict.fromkeys(key for entry in part["per_group"].values() for key in entry))
             group_rows = [

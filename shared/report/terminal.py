@@ -33,6 +33,7 @@ def summary_table(report: Mapping[str, Any]) -> Table:
     table.add_column("95 % interval", overflow="fold", min_width=16)
     table.add_column("final minus row", overflow="fold", min_width=13)
     _add_final(table, report)
+    _add_networks(table, report)
     _add_classes(table, report)
     _add_baselines(table, report)
     _add_subsets(table, report)
@@ -84,10 +85,10 @@ def _difference(difference: Mapping[str, Any] | None) -> str:
     return f"{wording.number(difference['value'], signed=True)} {wording.interval(difference, signed=True)}"
 
 
-def _heading(table: Table, words: str, remark: str = "") -> None:
+def _heading(table: Table, words: str, remark: str = "", last: str = "") -> None:
     if table.row_count:
         table.add_section()
-    table.add_row(Text(words, style="bold"), "", Text(remark, style="dim"))
+    table.add_row(Text(words, style="bold"), "", Text(remark, style="dim"), Text(last, style="dim"))
 
 
 def _add_final(table: Table, report: Mapping[str, Any]) -> None:
@@ -98,6 +99,16 @@ def _add_final(table: Table, report: Mapping[str, Any]) -> None:
     for key in _FINAL_METRICS:
         if key in final["metrics"]:
             _row(table, f"  {wording.METRIC_NAMES[key]}", final["metrics"][key])
+
+
+def _add_networks(table: Table, report: Mapping[str, Any]) -> None:
+    """Set macro-F1 of the other networks of this fit beside that of final."""
+    rows = [row for row in report.get("models", []) if "f1_macro" in row["metrics"]]
+    if len(rows) <= 3:  # last, best_single, final: nothing was averaged or crossed
+        return
+    _heading(table, "macro-F1 by network", last="row minus best_single")
+    for row in rows:
+        _row(table, f"  {row['name']}", row["metrics"]["f1_macro"], row.get("diff_to_best_single", {}).get("f1_macro"))
 
 
 def _add_classes(table: Table, report: Mapping[str, Any]) -> None:

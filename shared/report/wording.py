@@ -94,7 +94,7 @@ def unique_warnings(report: Mapping[str, Any]) -> list[str]:
 
 def verdicts(report: Mapping[str, Any]) -> list[Verdict]:
     """Say what a reader must know before any table, the result first."""
-    parts = (_state, _headline, _source, _crossover, _against_baseline, _shortcuts)
+    parts = (_state, _headline, _source, _crossover, _calibration, _against_baseline, _shortcuts)
     return [verdict for part in parts for verdict in part(report)]
 
 
@@ -133,16 +133,26 @@ def _crossover(report: Mapping[str, Any]) -> Iterator[Verdict]:
         "declined": "Crossover declined, so final is the best single checkpoint",
         "undecidable": "Crossover undecidable, so final is the best single checkpoint",
     }
-    final = find_row(report, "models", "final") or {}
-    difference = final.get("diff_to_best_single", {}).get("f1_macro")
-    test = (
-        f" On test: macro-F1 {value_with_interval(difference, signed=True)} against best_single." if difference else ""
-    )
-    smallest = f" Smallest gain in loss that it could have seen: {part['smallest_detectable']:.4f}." if (
-        part["smallest_detectable"] is not None
-    ) else ""  # fmt: skip
+    child = find_row(report, "models", "crossover") or {}
+    changes = [
+        f"{METRIC_NAMES[key]} {value_with_interval(difference, signed=True)}"
+        for key, difference in child.get("diff_to_best_single", {}).items()
+    ]
+    test = f" On test, the crossover as found against best_single: {', '.join(changes)}." if changes else ""
     level = "good" if part["decision"] == "accepted" else "plain"
-    yield Verdict(level, f"{words[part['decision']]}: {part['reason'].rstrip('.')}.{smallest}{test}")
+    yield Verdict(level, f"{words[part['decision']]}: {part['reason'].rstrip('.')}.{test}")
+
+
+def _calibration(report: Mapping[str, Any]) -> Iterator[Verdict]:
+    part = report.get("calibration")
+    if part is None:
+        return
+    if part["method"] == "identity":
+        yield Verdict("plain", f"Probabilities left as they are: {part['reason'].rstrip('.')}.")
+        return
+    changes = [f"{METRIC_NAMES[key]} {value_with_interval(part['before'][key])} before, "
+               f"{value_with_interval(part['after'][key])} after" for key in ("ece", "nll")]  # fmt: skip
+    yield Verdict("plain", f"Probabilities calibrated ({part['method']}); on test: {'; '.join(changes)}.")
 
 
 def _against_baseline(report: Mapping[str, Any]) -> Iterator[Verdict]:

@@ -1,56 +1,76 @@
-"""The test: opened once, after the final weights are hashed; every row of the table comes from this one opening."""
+"""The test: opened once, after weights and calibrator are hashed; all rows of the table come from this opening."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from lightning import Callback
 from torch import Tensor
 
 from shared.callbacks.collect import CollectOutputs
+from shared.callbacks.ema import ema_of_checkpoint
 from shared.checkpoint_io import load_checkpoint
-from shared.errors import CheckpointError
+from shared.crossover.files import load_state
+from shared.final import checkpoint_state, final_calibrator, final_sha256, final_state
 from shared.report.evaluation import TestOutputs
 from shared.report.predictions import write_predictions
 from shared.session import Session
 from shared.weights import weights_sha256
 
+FINAL = "final"
+
 
 def predict_test(session: Session, states: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
-    """Predict the test fold with the last and the best weights and score nothing yet.
+    """Predict the test fold with all rows of the table and score nothing yet.
+
+    Only final is calibrated: the other rows say what their weights are worth as they are.
 
     Args:
         session: The run.
-        states: Row name -> weights, "best_single" the last of them; None: the run's own last.ckpt and best.ckpt.
+        states: Row name -> weights, "final" among them; None: those that the run's own stages have left.
 
     Raises:
-        CheckpointError: If best.ckpt or last.ckpt cannot be used.
-        LeakError: If the run has opened test before with other weights.
+        CheckpointError: If a file of weights cannot be used.
+        LeakError: If the run has opened test before with other weights or another calibrator.
     """
     assert session.module is not None
-    if states is None:
-        files = {"last": "last.ckpt", "best_single": "best.ckpt"}
-        states = {name: _weights(session, file) for name, file in files.items()}
-    final_hash = weights_sha256(states["best_single"])
+    rows = dict(states or table_states(session))
+    final_hash = final_sha256(rows[FINAL], session.calibrator)
     session.ledger.open_test(final_hash)
-    probs = {}
-    for name, state in states.items():  # best_single comes last: its weights and baselines stay
-        session.module.load_weights(state)
-        outputs = _predict(session)
-        probs[name] = outputs.probabilities()
-    best = probs["best_single"]
-    rows = {name: values[""] for name, values in probs.items()} | {"final": best[""]}
-    baselines = {name: values for name, values in best.items() if name}
-    session.outputs = TestOutputs(probs=rows | baselines, target=outputs.target, rows=outputs.rows)
+    passes: dict[str, CollectOutputs] = {}
+    of_row = {name: weights_sha256(state) for name, state in rows.items()}
+    for name in [*(name for name in rows if name != FINAL), FINAL]:  # final comes last: its weights stay in the module
+        if of_row[name] not in passes or name == FINAL:
+            session.module.load_weights(rows[name])
+        if of_row[name] not in passes:  # a declined crossover leaves final equal to the best single checkpoint
+            passes[of_row[name]] = _predict(session)
+    session.outputs = _outputs(session, {name: passes[key] for name, key in of_row.items()})
     write_predictions(session.run.path / "predictions.csv", session.datamodule.index, session.outputs, "test")
     session.run.mark_done("test", {"final_sha256": final_hash})
 
 
-def _weights(session: Session, file: str) -> dict[str, Any]:
-    path = session.run.checkpoints / file
-    content = load_checkpoint(path)
-    if "state_dict" not in content:
-        raise CheckpointError(f"checkpoint {path} has no state_dict")
-    return dict(content["state_dict"])
+def table_states(session: Session) -> dict[str, dict[str, Tensor]]:
+    """Weights of every row that the run's stages have left, in the order of the table."""
+    run = session.run
+    session.calibrator = final_calibrator(run)
+    rows = {"last": checkpoint_state(run, "last.ckpt"), "best_single": checkpoint_state(run, "best.ckpt")}
+    average = ema_of_checkpoint(load_checkpoint(run.checkpoints / "last.ckpt"))
+    if average is not None:
+        rows["ema"] = average
+    crossed = run.done("crossover") or {"files": {}}
+    rows |= {name: load_state(run.path / file) for name, file in crossed["files"].items()}
+    return rows | {FINAL: final_state(run)}
+
+
+def _outputs(session: Session, passes: Mapping[str, CollectOutputs]) -> TestOutputs:
+    """Probabilities of every row and of the baselines that final's own pass gave."""
+    final = passes[FINAL]
+    probs = {name: collected.probabilities()[""] for name, collected in passes.items()}
+    uncalibrated = None
+    if session.calibrator is not None:
+        uncalibrated = probs[FINAL]
+        names = session.datamodule.domain_names()
+        probs[FINAL] = session.calibrator.probabilities(final.logits()[""], final.domain, names).numpy()
+    baselines = {name: values for name, values in final.probabilities().items() if name}
+    return TestOutputs(probs=probs | baselines, target=final.target, rows=final.rows, uncalibrated=uncalibrated)
 
 
 def _predict(session: Session) -> CollectOutputs:

@@ -14,10 +14,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from shared.report import Evaluation, evaluate_classification, print_summary, report_figures, write_report
+from shared.report.evaluation import calibration_scores
 from shared.session import Session
 
 SCHEMA = 1
-MODEL_ROWS = ("last", "best_single", "final")
+MODEL_ROWS = ("last", "best_single", "ema", "uniform_soup", "greedy_soup", "lawa", "crossover", "final")
 
 
 def report(session: Session) -> None:
@@ -37,6 +38,7 @@ def report(session: Session) -> None:
     runtime = session.settings.runtime
     drawn = report_figures(
         content, classes=index.classes, outputs=outputs, epochs=_metric_rows(session.run.path),
+        uncalibrated=outputs.uncalibrated, sweet_spots=_sweet_spots(session.run.path),
         monitor=runtime.monitor, mode=runtime.monitor_mode, warn_above=session.settings.audit.warn_above,
     )  # fmt: skip
     session.report = content
@@ -71,6 +73,10 @@ def build_report(session: Session, evaluation: Evaluation) -> dict[str, Any]:
     if audit is not None:
         content["audit"] = audit["rows"]
     content |= evaluation.as_dict()
+    if (crossed := session.run.done("crossover")) is not None:
+        content["crossover"] = crossed["report"]
+    if (calibrated := session.run.done("calibrate")) is not None:
+        content["calibration"] = calibrated | _before_and_after(session)
     content["cost"] = _cost(session)
     if session.resumed_from is not None:
         content["resume"] = session.resumed_from
@@ -78,6 +84,24 @@ def build_report(session: Session, evaluation: Evaluation) -> dict[str, Any]:
     content["artifacts"] = _artifacts(session.run.path) | session.module.describe()
     content["warnings"] = session.warnings
     return content
+
+
+def _before_and_after(session: Session) -> dict[str, Any]:
+    """Calibration scores of final on the test fold without and with its calibrator."""
+    outputs, seed = session.outputs, session.settings.seed
+    assert outputs is not None
+    index, after = session.datamodule.index, outputs.row("final")
+    before = after if outputs.uncalibrated is None else outputs.uncalibrated
+    return {
+        "before": calibration_scores(before, outputs, index, seed=seed),
+        "after": calibration_scores(after, outputs, index, seed=seed),
+    }
+
+
+def _sweet_spots(run: Path) -> dict[str, Any] | None:
+    """Content of sweet_spots.json, None without one."""
+    path = run / "sweet_spots.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _metric_rows(run: Path) -> list[dict[str, str]]:
@@ -112,7 +136,11 @@ def _cost(session: Session) -> dict[str, Any]:
 
 def _artifacts(run: Path) -> dict[str, str]:
     """What stands in the run directory, by name."""
-    names = ("config.yaml", "splits.csv", "predictions.csv", "metrics.csv", "ledger.jsonl", "events.jsonl")
+    names = (
+        "config.yaml", "splits.csv", "predictions.csv", "metrics.csv", "ledger.jsonl", "events.jsonl",
+        "sweet_spots.json", "crossover.json", "crossover_final.safetensors", "calibrator.safetensors",
+        "calibration.json",
+    )  # fmt: skip
     found = {name: name for name in names if (run / name).is_file()}
     return found | {
         f"checkpoints/{path.name}": f"checkpoints/{path.name}" for path in sorted(run.glob("checkpoints/*.ckpt"))

@@ -11,11 +11,39 @@ from shared.callbacks.interruption import InterruptGuard
 from shared.callbacks.nan_guard import NanGuard
 from shared.callbacks.run_log import RunLog
 from shared.callbacks.step_seed import StepSeed
+from shared.callbacks.stop_stays import StopStays
 from shared.checkpoint_io import AtomicCheckpointIO, load_checkpoint
-from shared.config import enabled_nodes
+from shared.config import Settings, enabled_nodes
+from shared.errors import ConfigError
 from shared.instantiate import instantiate
 from shared.resume import checkpoint_to_resume
 from shared.session import Session
+
+STAGED_CALLBACKS = (
+    "shared.callbacks.sweet_spot.SweetSpotCheckpoint",
+    "shared.callbacks.crossover.ParameterCrossover",
+    "shared.callbacks.temperature_scaling.TemperatureScaling",
+)
+"""Callbacks whose work behind the fit is a stage of its own here, so that a killed run goes on between them."""
+
+STAGED_ARGUMENTS = ("dirpath", "at_fit_end")
+"""What the engine gives them."""
+
+
+def check_callbacks(settings: Settings) -> None:
+    """Refuse a crossover without the snapshots that it is made of.
+
+    Raises:
+        ConfigError: Naming the callback that is missing.
+    """
+    sweet_spot, crossover, _ = STAGED_CALLBACKS
+    nodes = enabled_nodes(settings.plain["callbacks"], "callbacks")
+    targets = [node.get("_target_") for node in nodes.values()]
+    if crossover in targets and sweet_spot not in targets:
+        raise ConfigError(
+            "callbacks.crossover needs callbacks.sweet_spot, whose snapshots it crosses: enable it, or set "
+            "callbacks.crossover.enabled=false"
+        )
 
 
 class _TopCheckpoints(ModelCheckpoint):
@@ -75,6 +103,7 @@ def _own_callbacks(session: Session) -> list[Callback]:
     chosen: dict[str, Any] = {"monitor": runtime.monitor, "mode": runtime.monitor_mode, **shared}
     callbacks: list[Callback] = [
         StepSeed(settings.seed),
+        StopStays(),
         NanGuard(),
         RunLog(session.run, session.events, runtime.monitor, runtime.monitor_mode),
         InterruptGuard(session.interruption, folder / "last.ckpt", runtime.save_every_minutes),
@@ -87,5 +116,9 @@ def _own_callbacks(session: Session) -> list[Callback]:
 
 
 def _configured_callbacks(session: Session) -> list[Callback]:
-    nodes = enabled_nodes(session.settings.plain["callbacks"], "callbacks")
-    return [instantiate(node, f"callbacks.{name}") for name, node in nodes.items()]
+    callbacks = []
+    for name, node in enabled_nodes(session.settings.plain["callbacks"], "callbacks").items():
+        staged = node.get("_target_") in STAGED_CALLBACKS
+        values = (str(session.run.path), False) if staged else ()
+        callbacks.append(instantiate(node, f"callbacks.{name}", **dict(zip(STAGED_ARGUMENTS, values, strict=False))))
+    return callbacks

@@ -3,13 +3,17 @@ import doctest
 import numpy as np
 import pytest
 import torch
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 import shared.calibration as calibration
 from shared.calibration import (
+    adaptive_calibration_error,
     bin_index,
     brier_score,
+    classwise_calibration_error,
+    equal_mass_index,
     expected_calibration_error,
     negative_log_likelihood,
     reliability_bins,
@@ -86,7 +90,113 @@ def test_float32_softmax_and_tensors_are_accepted():
     assert expected_calibration_error(probs, torch.tensor([0, 1])) == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("function", [expected_calibration_error, brier_score, negative_log_likelihood])
+# -- class-wise ---------------------------------------------------------------------------------------------------
+
+
+def test_classwise_error_by_hand():
+    # Class 0: 0.6 twice in one bin, it came both times: 0.4. Class 1: 0.4 twice, it never came: 0.4.
+    assert classwise_calibration_error([[0.6, 0.4], [0.6, 0.4]], [0, 0], 10) == pytest.approx(0.4)
+    # Class 0: bins {0.7} came, {0.1} did not: (0.3 + 0.1)/2. Class 1: {0.2, 0.2} came once: |1 - 0.4|/2.
+    # Class 2: {0.1} did not, {0.7} did not: (0.1 + 0.7)/2.
+    probs = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]
+    assert classwise_calibration_error(probs, [0, 1], 10) == pytest.approx((0.2 + 0.3 + 0.4) / 3)
+
+
+def test_classwise_error_sees_what_the_top_label_hides():
+    # The top label is right in 60 % and says so; the other two classes are exchanged.
+    probs = np.tile([0.6, 0.4, 0.0], (10, 1))
+    target = np.array([0] * 6 + [2] * 4)
+    assert expected_calibration_error(probs, target, 10) == pytest.approx(0.0)
+    assert classwise_calibration_error(probs, target, 10) == pytest.approx((0.0 + 0.4 + 0.4) / 3)
+
+
+def test_classwise_error_is_exact_at_zero_and_one():
+    certain = [[0.0, 1.0], [1.0, 0.0]]
+    assert classwise_calibration_error(certain, [1, 0], 10) == 0.0
+    assert classwise_calibration_error(certain, [0, 1], 10) == 1.0
+    # As for the top label: class 1 states 0.95 and 1.0 in one bin and comes once, class 0 states 0.05 and 0.0.
+    assert classwise_calibration_error([[0.05, 0.95], [0.0, 1.0]], [1, 0], 10) == pytest.approx(0.475)
+
+
+def test_classwise_error_differs_from_torchmetrics_at_one():
+    columns, target = torch.tensor([[0.05, 0.95], [0.0, 1.0]]), torch.tensor([1, 0])
+    theirs = [binary_calibration_error(columns[:, k], (target == k).int(), n_bins=10).item() for k in (0, 1)]
+    assert theirs == pytest.approx([0.475, 0.525], abs=1e-6)  # 0 is in the first bin, 1 in one of its own
+    assert np.mean(theirs) != pytest.approx(classwise_calibration_error(columns, target, 10), abs=0.01)
+
+
+@pytest.mark.parametrize("num_bins", [1, 10, 15])
+def test_classwise_error_agrees_with_torchmetrics_below_one(num_bins):
+    probs, target = random_probs()
+    theirs = [
+        binary_calibration_error(torch.tensor(probs[:, k]), torch.tensor((target == k).astype(int)), n_bins=num_bins)
+        for k in range(4)
+    ]
+    assert classwise_calibration_error(probs, target, num_bins) == pytest.approx(np.mean(theirs), abs=1e-6)
+
+
+def test_one_event_is_its_own_class():
+    probs, target = random_probs()
+    event, happened = probs[:, 0], (target == 0).astype(int)
+    assert classwise_calibration_error(event, happened) == expected_calibration_error(event, happened)
+
+
+# -- adaptive -----------------------------------------------------------------------------------------------------
+
+
+def test_adaptive_error_by_hand():
+    # {0.5, 0.6} with one hit: 0.05; {0.7, 1.0} with two: 0.15.
+    assert adaptive_calibration_error([0.7, 0.5, 1.0, 0.6], [1, 0, 1, 1], 2) == pytest.approx(0.1)
+    assert adaptive_calibration_error([0.0, 0.0, 1.0, 1.0], [0, 0, 1, 1], 2) == 0.0
+    assert adaptive_calibration_error([0.0, 0.0, 1.0, 1.0], [1, 1, 0, 0], 2) == 1.0
+    # Equal-width bins would put 0.95 and 1.0 together; with two equal-mass bins each is alone.
+    assert adaptive_calibration_error([0.95, 1.0], [1, 0], 2) == pytest.approx((0.05 + 1.0) / 2)
+    assert adaptive_calibration_error([0.95, 1.0], [1, 0], 1) == pytest.approx(0.475)
+
+
+@pytest.mark.parametrize(("num_samples", "num_bins"), [(100, 10), (101, 10), (7, 3), (5, 15)])
+def test_equal_mass_bins_differ_by_one_at_most(num_samples, num_bins):
+    confidence = np.random.default_rng(0).random(num_samples)
+    index = equal_mass_index(confidence, num_bins)
+    count = np.bincount(index, minlength=num_bins)
+    assert count.max() - count.min() <= 1
+    assert (np.diff(index[np.argsort(confidence)]) >= 0).all()
+
+
+def test_equal_confidences_share_a_bin_whatever_their_order():
+    confidence = np.array([1.0] * 7 + [0.2, 0.3, 0.4])
+    assert equal_mass_index(confidence, 5).tolist() == [3] * 7 + [0, 0, 1]  # mean rank 6 of 0 to 9
+    hit = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 1])
+    order = np.random.default_rng(0).permutation(10)
+    assert adaptive_calibration_error(confidence[order], hit[order], 5) == pytest.approx(
+        adaptive_calibration_error(confidence, hit, 5)
+    )
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
+def test_bins_agree_with_sklearn(strategy):
+    # 1,000 different values in 10 bins: none lies on an edge, where the two would differ.
+    rng = np.random.default_rng(3)
+    event, happened = rng.random(1000), rng.integers(0, 2, 1000)
+    frequency, stated = calibration_curve(happened, event, n_bins=10, strategy=strategy)
+    if strategy == "uniform":
+        bins = reliability_bins(event, happened, 10)
+        np.testing.assert_allclose(bins.accuracy, frequency)
+        np.testing.assert_allclose(bins.confidence, stated)
+    else:
+        assert adaptive_calibration_error(event, happened, 10) == pytest.approx(np.abs(frequency - stated).mean())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        expected_calibration_error,
+        classwise_calibration_error,
+        adaptive_calibration_error,
+        brier_score,
+        negative_log_likelihood,
+    ],
+)
 @pytest.mark.parametrize(
     ("probs", "target", "message"),
     [
@@ -112,3 +222,7 @@ def test_what_is_no_probability_is_refused(function, probs, target, message):
 def test_bins_are_checked():
     with pytest.raises(ValueError, match="num_bins is 0"):
         expected_calibration_error([0.5], [1], 0)
+    with pytest.raises(ValueError, match="num_bins is 0"):
+        adaptive_calibration_error([0.5], [1], 0)
+    with pytest.raises(ValueError, match="num_bins is 0"):
+        classwise_calibration_error([[0.5, 0.5]], [1], 0)

@@ -13,8 +13,9 @@ from shared.sample_index import SampleIndex
 from shared.scores import ClassificationScores
 from shared.statistics import BoundedStatistic, Statistic
 
-METRICS = ("auroc", "accuracy", "f1_macro", "f1_positive")
-"""AUROC over all pairs, share of right answers, mean F1 of the two classes, F1 of the class "defective"."""
+METRICS = ("auroc", "accuracy", "f1_macro", "f1_positive", "nll", "ece")
+"""AUROC over all pairs, share of right answers, mean F1 of the two classes, F1 of the class "defective", and how far
+the probabilities are from what happens: likelihood and calibration error."""
 
 WITHIN = "auroc_within_rounds"
 """AUROC over pairs of one round only: five networks need not agree on what a probability means."""
@@ -83,6 +84,8 @@ def _statistics(
         "accuracy": scores.accuracy(),
         "f1_macro": scores.f1_macro(),
         "f1_positive": scores.f1(1),
+        "nll": scores.nll(),
+        "ece": scores.ece(),
         WITHIN: BoundedStatistic(within, 0.0, 1.0),
     }
 

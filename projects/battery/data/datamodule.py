@@ -152,6 +152,10 @@ class BatteryDataModule(FoldedDataModule):
             "balanced_sampling": self.sampler == "balanced",
         }
 
+    def domain_names(self) -> list[str]:
+        """Values of the stratum, e.g. cell and module: what temperatures may differ by."""
+        return list(self.index.meta_names[self.stratum_column])
+
     def align(self, arguments: Mapping[str, Any]) -> None:
         """Give classes and metadata the codes a trained network knows; a value it does not know is missing (-1)."""
         index, classes = self.index, tuple(arguments["classes"])

@@ -81,6 +81,15 @@ class LateFusion(Network):
             "heads": ("image_head.", "metadata_head."),
         }
 
+    def group_rows(self) -> dict[str, tuple[str, ...]]:
+        """Each encoder by the answer that stands on it alone, the fusion by the fused one."""
+        return {
+            "backbone": ("image_only",),
+            "metadata": ("metadata_only",),
+            "fusion": ("logits",),
+            "heads": ("image_only", "metadata_only"),
+        }
+
     def _join(self, image_features: Tensor, meta_features: Tensor) -> Tensor:
         """(B, F), (B, D) -> (B, K)."""
         return self.fusion(torch.cat([image_features, meta_features], dim=1))

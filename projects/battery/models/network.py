@@ -42,3 +42,7 @@ class Network(nn.Module):
     def module_groups(self) -> dict[str, tuple[str, ...]]:
         """Return group name -> name prefixes; each parameter and buffer matches exactly one prefix."""
         raise NotImplementedError
+
+    def group_rows(self) -> dict[str, tuple[str, ...]]:
+        """Return group name -> rows whose loss says how good that group alone is; empty where all share one answer."""
+        return {}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support, roc_auc_score
 
+from shared.calibration import adaptive_calibration_error, classwise_calibration_error
 from shared.errors import DataError
 from shared.report.evaluation import Evaluation, TestOutputs, calibration_scores, evaluate_classification
 from shared.sample_index import SampleIndex
@@ -153,7 +154,13 @@ def test_same_seed_same_numbers(index: SampleIndex, outputs: TestOutputs) -> Non
 def test_calibration_scores_are_the_row_s_own(evaluation: Evaluation, outputs: TestOutputs, index: SampleIndex) -> None:
     found = calibration_scores(outputs.probs["final"], outputs, index, seed=1, draws=200)
     metrics = by_name(evaluation.models, "final")["metrics"]
-    assert found == {name: metrics[name] for name in ("ece", "brier", "nll")}
+    assert {name: found[name] for name in ("ece", "brier", "nll")} == {
+        name: metrics[name] for name in ("ece", "brier", "nll")
+    }
+    probs = outputs.probs["final"]
+    assert found["classwise_ece"]["value"] == pytest.approx(classwise_calibration_error(probs, outputs.target))
+    assert found["adaptive_ece"]["value"] == pytest.approx(adaptive_calibration_error(probs, outputs.target))
+    assert all(entry["lo"] < entry["hi"] for entry in found.values())
 
 
 def test_wrong_inputs_are_named(index: SampleIndex, outputs: TestOutputs) -> None:

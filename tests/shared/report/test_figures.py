@@ -18,6 +18,7 @@ from shared.report.figure_set import report_figures
 from shared.report.figure_style import png_bytes
 from shared.report.sections import CAPTIONS
 from shared.sample_index import SampleIndex
+from shared.sweet_spots import choose
 
 EPOCHS = [
     {"epoch": "0", "train/loss": "1.2", "val/loss": "1.1", "val/f1_macro": ""},
@@ -29,9 +30,11 @@ EPOCHS = [
 
 @pytest.fixture(scope="module")
 def drawn(full_report: dict[str, Any], outputs: TestOutputs, index: SampleIndex) -> dict[str, Figure]:
+    rows = [{"epoch": epoch, "step": epoch, "metrics": {"val/loss": 1.0 / (1 + epoch)}} for epoch in range(8)]
     return report_figures(
-        full_report, classes=index.classes, outputs=outputs, epochs=EPOCHS, monitor="val/f1_macro", mode="max"
-    )
+        full_report, classes=index.classes, outputs=outputs, epochs=EPOCHS, monitor="val/f1_macro", mode="max",
+        sweet_spots=choose(rows, ["backbone"]).as_dict(),
+    )  # fmt: skip
 
 
 def test_a_full_report_draws_every_figure_with_a_caption(drawn: dict[str, Figure]) -> None:

@@ -42,6 +42,17 @@ def test_fused_and_image_only_stand_together_on_all_and_on_the_subset(report: di
     assert len(line_of(text, "image_only")) == 2
 
 
+def test_the_networks_of_a_fit_stand_together_with_their_paired_difference(report: dict[str, Any]) -> None:
+    assert not line_of(printed(report), "macro-F1 by network")  # nothing was averaged or crossed
+    soup = dict(next(row for row in report["models"] if row["name"] == "last"), name="uniform_soup")
+    report["models"].insert(2, soup)
+    text = printed(report)
+    assert line_of(text, "macro-F1 by network") == ["macro-F1 by network row minus best_single"]
+    difference = soup["diff_to_best_single"]["f1_macro"]
+    assert line_of(text, "uniform_soup")[0].split()[1] == f"{soup['metrics']['f1_macro']['value']:.3f}"
+    assert f"{difference['value']:+.3f}" in line_of(text, "uniform_soup")[0]
+
+
 def test_groups_are_said_in_words_and_warnings_once(report: dict[str, Any]) -> None:
     text = printed(report)
     assert "648 samples from 36 groups" in text

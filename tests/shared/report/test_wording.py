@@ -73,11 +73,24 @@ def test_a_leak_and_an_unfinished_run_come_before_the_result(report: dict[str, A
     assert first[2].text.startswith("The final network reaches")
 
 
-def test_every_crossover_decision_names_the_smallest_gain(report: dict[str, Any]) -> None:
+def test_every_crossover_decision_says_why_and_what_the_child_did_on_test(report: dict[str, Any]) -> None:
+    report["models"].append(dict(report["models"][0], name="crossover"))
+    difference = report["models"][0]["diff_to_best_single"]
     for decision, words in (("accepted", "good: Crossover accepted"), ("undecidable", "plain: Crossover undecidable")):
         report["crossover"]["decision"] = decision
-        assert words in lines(report)
-        assert "could have seen: 0.0093" in lines(report)
+        assert f"{words}" in lines(report)
+        assert "no gain beyond noise on accept (n = 48 groups, cross-fitted)." in lines(report)
+        f1, nll = (f"{difference[key]['value']:+.3f}" for key in ("f1_macro", "nll"))
+        assert re.search(
+            rf"as found against best_single: macro-F1 {re.escape(f1)} \[.*NLL {re.escape(nll)} ", lines(report)
+        )
+
+
+def test_calibration_says_before_and_after_or_why_not(report: dict[str, Any]) -> None:
+    found = r"plain: Probabilities calibrated \(temperature\); on test: ECE 0\.\d+ \[.*before, 0\.\d+ .*NLL"
+    assert re.search(found, lines(report))
+    report["calibration"] |= {"method": "identity", "reason": "no method gains more than one standard error."}
+    assert "plain: Probabilities left as they are: no method gains more than one standard error." in lines(report)
 
 
 def test_the_shortcut_is_named(report: dict[str, Any]) -> None:

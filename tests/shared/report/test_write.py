@@ -145,7 +145,7 @@ def test_numbers_in_markdown_and_html_are_those_of_json(written: dict[str, Path]
         for entry in row["metrics"].values():
             assert f"| {entry['value']:.3f} [{entry['lo']:.3f}, {entry['hi']:.3f}] |" in rows[row["name"]]
     shown = [entry for part in ("per_class", "calibration") for entry in estimates(report[part])]
-    assert len(shown) == 5 * 3 + 2 * 3
+    assert len(shown) == 5 * 3 + 2 * 5
     for entry in shown:
         assert f"{entry['value']:.3f} [{entry['lo']:.3f}, {entry['hi']:.3f}]" in markdown
         assert f"{entry['value']:.3f} <small>[{entry['lo']:.3f}, {entry['hi']:.3f}]</small>" in html

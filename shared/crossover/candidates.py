@@ -1,0 +1,155 @@
+"""Which sources each module group may take: its sweet spot, that one's neighbours, and the best single checkpoint."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from shared.crossover.evaluator import Source
+from shared.crossover.search import Assignment
+from shared.crossover.settings import BestSingle
+from shared.module_groups import ModuleGroups
+from shared.snapshots import SnapshotStore
+from shared.weights import weights_sha256
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The sweet-spot assignment with all groups shifted by the same number of epochs.
+
+    Attributes:
+        shift: In epochs.
+        assignment: Its sources.
+        epochs: Group -> epoch, after clipping to the snapshots that exist.
+    """
+
+    shift: int
+    assignment: Assignment
+    epochs: dict[str, int]
+
+
+@dataclass(frozen=True)
+class CandidateTable:
+    """Sources and what the search may do with them.
+
+    Attributes:
+        sources: Number 0 is the best single checkpoint, then the snapshots in order of epoch.
+        candidates: For each group the numbers it may take, the best single's first.
+        sweet_spot: The sweet-spot assignment.
+        variants: It with all groups shifted.
+        clipped: Group -> epoch used, where the snapshot of its sweet spot no longer exists.
+    """
+
+    sources: tuple[Source, ...]
+    candidates: tuple[tuple[int, ...], ...]
+    sweet_spot: Assignment
+    variants: tuple[Variant, ...]
+    clipped: dict[str, int]
+    _numbers: dict[tuple[str, int], int] = field(repr=False)
+
+    @property
+    def best_single(self) -> Assignment:
+        """All groups from the best single checkpoint."""
+        return (0,) * len(self.candidates)
+
+    @property
+    def starts(self) -> list[Assignment]:
+        """Where the search begins: best single, sweet spots, shifted sweet spots; each once."""
+        return list(dict.fromkeys([self.best_single, self.sweet_spot, *(v.assignment for v in self.variants)]))
+
+    def whole(self, groups: ModuleGroups, epoch: int) -> Assignment:
+        """All groups from one snapshot."""
+        return tuple(self._numbers[group, epoch] for group in groups.names)
+
+    def epochs(self, groups: ModuleGroups, assignment: Assignment) -> dict[str, int]:
+        """Group -> epoch of its source."""
+        return {name: self.sources[source].epoch for name, source in zip(groups.names, assignment, strict=True)}
+
+
+def build_candidates(
+    groups: ModuleGroups,
+    store: SnapshotStore,
+    sweet_spots: Mapping[str, int],
+    best: BestSingle,
+    neighbours: Sequence[int],
+) -> CandidateTable:
+    """Collect the candidates; sources with equal bytes in a group count once there, the best single first.
+
+    A neighbour without a snapshot is clipped: the nearest snapshot on that side of the sweet spot stands in, or none
+    where there is none.
+
+    Args:
+        groups: The network's groups.
+        store: Its snapshots, at least one.
+        sweet_spots: Group -> epoch.
+        best: The best single checkpoint.
+        neighbours: Distances in epochs.
+
+    Raises:
+        ValueError: If a group has no sweet spot or there is no snapshot.
+        CheckpointError: If a snapshot's record cannot be read.
+    """
+    missing = [name for name in groups.names if name not in sweet_spots]
+    existing = store.epochs()
+    if missing or not existing:
+        what = (
+            f"groups {', '.join(missing)} have no sweet spot" if missing else f"there is no snapshot in {store.folder}"
+        )
+        raise ValueError(f"{what}; each of {', '.join(groups.names)} needs one with its snapshot")
+    centres = {name: _nearest(existing, sweet_spots[name]) for name in groups.names}
+    clipped = {name: epoch for name, epoch in centres.items() if epoch != sweet_spots[name]}
+    shifts = sorted({sign * step for step in neighbours for sign in (-1, 1)})
+    wanted = {
+        name: [centre, *(epoch for shift in shifts if (epoch := _beside(existing, centre, shift)) is not None)]
+        for name, centre in centres.items()
+    }
+    epochs = sorted({epoch for options in wanted.values() for epoch in options})
+    sources, numbers = _sources(groups, store, best, epochs)
+    candidates = tuple(
+        tuple(dict.fromkeys([0, *(numbers[name, epoch] for epoch in wanted[name])])) for name in groups.names
+    )
+    variants = []
+    for shift in shifts:
+        shifted = {name: _or(_beside(existing, centre, shift), centre) for name, centre in centres.items()}
+        assignment = tuple(numbers[name, shifted[name]] for name in groups.names)
+        variants.append(Variant(shift, assignment, shifted))
+    sweet_spot = tuple(numbers[name, centres[name]] for name in groups.names)
+    return CandidateTable(sources, candidates, sweet_spot, tuple(variants), clipped, numbers)
+
+
+def _sources(
+    groups: ModuleGroups, store: SnapshotStore, best: BestSingle, epochs: Sequence[int]
+) -> tuple[tuple[Source, ...], dict[tuple[str, int], int]]:
+    """The sources, and (group, epoch) -> number of the first source with the same bytes in that group."""
+    parts = groups.split(best.state)
+    first = {(name, weights_sha256(part)): 0 for name, part in parts.items()}
+    sources = [Source(best.epoch, "best single", lambda group: parts[group])]
+    numbers = {}
+    for number, epoch in enumerate(epochs, start=1):
+        record = store.record(epoch)["groups"]
+        sources.append(Source(epoch, f"epoch {epoch}", _loader(store, epoch)))
+        for name in groups.names:
+            # A snapshot without this group is reported by the store, when the group is read.
+            sha256 = record[name]["sha256"] if name in record else f"missing at {epoch}"
+            numbers[name, epoch] = first.setdefault((name, sha256), number)
+    return tuple(sources), numbers
+
+
+def _loader(store: SnapshotStore, epoch: int) -> Callable[[str], dict[str, Tensor]]:
+    """Reads a group of one snapshot."""
+    return lambda group: store.load(epoch, group)
+
+
+def _nearest(existing: Sequence[int], epoch: int) -> int:
+    """The nearest snapshot, the earlier of two."""
+    return min(existing, key=lambda known: (abs(known - epoch), known))
+
+
+def _beside(existing: Sequence[int], centre: int, shift: int) -> int | None:
+    """The snapshot nearest to centre + shift on that side of the centre."""
+    side = [epoch for epoch in existing if (epoch - centre) * shift > 0]
+    return _nearest(side, centre + shift) if side else None
+
+
+def _or(epoch: int | None, otherwise: int) -> int:
+    return otherwise if epoch is None else epoch
