@@ -9,7 +9,7 @@ import torch
 import yaml
 
 import shared
-from shared.checkpoint_io import load_checkpoint
+from shared.crossover import load_state, save_state
 from shared.engine import fit
 from shared.errors import CheckpointError, ConfigError, DataError, LeakError
 from shared.evaluate import evaluate
@@ -44,11 +44,11 @@ def test_a_batch_needs_no_target_to_be_predicted(finished):
 
 
 def test_weights_other_than_the_tested_ones_are_refused(finished, tmp_path):
-    path = finished.run.checkpoints / "best.ckpt"
+    path = finished.run.path / "crossover_final.safetensors"
     before = path.read_bytes()
-    content = load_checkpoint(path)
-    next(iter(content["state_dict"].values())).add_(1.0)
-    torch.save(content, path)
+    state = {name: tensor.clone() for name, tensor in load_state(path).items()}
+    next(iter(state.values())).add_(1.0)
+    save_state(path, state, {})
     try:
         with pytest.raises(CheckpointError, match="not those that were tested"):
             shared.load_run(finished.run.path)

@@ -12,7 +12,8 @@ import pytest
 
 from shared.callbacks.nan_guard import NanGuard
 from shared.checkpoint_io import load_checkpoint
-from shared.engine import fit
+from shared.crossover import load_state, save_state
+from shared.engine import STAGES, fit
 from shared.errors import CheckpointError, ConfigError, LeakError, RunInterrupted, TrainingError
 from shared.weights import weights_sha256
 from tests.fabricate.battery_run import TINY, tiny_run
@@ -49,6 +50,11 @@ def act_at(monkeypatch, place, act):
 
 def raise_crash():
     raise CrashError
+
+
+def crash_in_report(patch):
+    stages = [(name, stage if name != "report" else lambda session: raise_crash()) for name, stage in STAGES]
+    patch.setattr("shared.engine.STAGES", stages)
 
 
 def assert_equal(first, second):
@@ -115,7 +121,7 @@ def test_a_truncated_last_checkpoint_is_passed_over_and_named(uninterrupted, cac
 
 def test_a_run_killed_between_fit_and_report_does_not_fit_again(uninterrupted, cache, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("shared.engine.report", lambda session: raise_crash())
+        crash_in_report(patch)
         with pytest.raises(CrashError):
             fit(tiny_run(tmp_path, cache), quiet=True)
     act_at(monkeypatch, (0, 0), raise_crash)  # would be reached by any training
@@ -193,14 +199,14 @@ def test_a_loss_that_is_not_finite_stops_the_fit_before_a_checkpoint(cache, tmp_
 
 def test_weights_that_changed_after_the_test_are_not_tested_again(cache, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("shared.engine.report", lambda session: raise_crash())
+        crash_in_report(patch)
         with pytest.raises(CrashError):
             fit(tiny_run(tmp_path, cache), quiet=True)
-    (last,) = tmp_path.glob("battery/late_fusion/*/checkpoints/last.ckpt")
-    best = last.with_name("best.ckpt")
-    if weights_sha256(load_checkpoint(last)["state_dict"]) == weights_sha256(load_checkpoint(best)["state_dict"]):
+    (final,) = tmp_path.glob("battery/late_fusion/*/crossover_final.safetensors")
+    last = load_checkpoint(final.parent / "checkpoints" / "last.ckpt")["state_dict"]
+    if weights_sha256(last) == weights_sha256(load_state(final)):
         pytest.fail("this test needs a run whose last epoch is not its best")
-    best.write_bytes(last.read_bytes())
+    save_state(final, last, {})
     with pytest.raises(LeakError, match="test"):
         fit(tiny_run(tmp_path, cache, "resume=auto"), quiet=True)
 

@@ -81,8 +81,12 @@ class EmaWeights(WeightAveraging):
         return dict(self._average_model.module.state_dict())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the average beside the network's own weights."""
+        """Add the average beside the network's own weights.
+
+        A callback that stands before this one may save behind a step whose update is still to come: it is made first.
+        """
         if self._average_model is not None:
+            self.on_train_batch_end(trainer, pl_module, None, None, 0)  # does nothing where the step was counted before
             average = self._average_model.module.state_dict()
             checkpoint[CHECKPOINT_KEY] = {"num_updates": self.num_updates, "decay": self._decay, "state": average}
 

@@ -53,8 +53,9 @@ def test_stable_by_hand():
 
 def test_own_loss_by_hand():
     own = np.linspace(1.0, 0.0, 60)
-    found = vote("own_loss", series(np.ones(60), own_loss=own))
-    assert found.epoch == 52  # the last of epochs 25 to 53 (from 1)
+    assert vote("own_loss", series(np.ones(60), own_loss=own)).epoch == 59
+    window = (25 / 60, 53 / 60)
+    assert vote("own_loss", series(np.ones(60), own_loss=own), window=window).epoch == 52  # of 25 to 53 (from 1)
     assert vote("own_loss", series(np.ones(60), own_loss=own), window=(0.5, 0.6)).epoch == 35
 
 
@@ -87,7 +88,7 @@ def test_noise_is_unbiased_under_a_trend():
 def test_the_earliest_of_equals_wins():
     flat = series(np.ones(12), train_loss=np.ones(12), accuracy=np.ones(12), own_loss=np.ones(12))
     epochs = [vote(analysis, flat).epoch for analysis in ANALYSES]
-    assert epochs == [0, 3, 9, 4, 0]
+    assert epochs == [0, 3, 9, 0, 0]
 
 
 def test_epochs_that_are_not_finite_are_left_out_and_said():
@@ -118,7 +119,11 @@ def test_stable_needs_three_finite_in_a_row():
         ("own_loss", {}, "abstains: the group logs no loss of its own"),
         ("balance", {"accuracy": [NAN] * 12}, r"abstains: .* is nowhere finite in epochs 3 to 7"),
         ("stable", {"epochs": [*range(10), 50, 59]}, "abstains: fewer than three snapshots lie in epochs 39 to 59"),
-        ("own_loss", {"epochs": range(12), "num_epochs": 60}, "abstains: no snapshot lies in epochs 24 to 52"),
+        (
+            "balance",
+            {"epochs": range(12), "num_epochs": 60, "accuracy": np.ones(12)},
+            "abstains: no snapshot lies in epochs 19 to 43",
+        ),
         ("plateau", {"loss": [1.0, 1.0, 1.0, 1.0] + [NAN] * 8}, "abstains: 4 finite val losses in epochs 0 to 11"),
     ],
 )
@@ -132,7 +137,7 @@ def test_an_analysis_without_what_it_needs_abstains(analysis, given, reason):
 
 def test_windows_are_the_shares_of_the_reference():
     assert {name: tuple(round(60 * share) for share in window) for name, window in WINDOWS.items()} == {
-        "overfit": (0, 60), "balance": (20, 44), "stable": (40, 60), "own_loss": (25, 53), "plateau": (0, 60),
+        "overfit": (0, 60), "balance": (20, 44), "stable": (40, 60), "own_loss": (0, 60), "plateau": (0, 60),
     }  # fmt: skip
 
 
