@@ -66,12 +66,24 @@ def resumable():
     return ResumableLoader(Keyed(data().dataset), EpochSampler(24, seed=0), batch_size=8)
 
 
-def train(tmp_path, ema, *more, epochs=3, ckpt_path=None):
+class SaveBefore(Callback):
+    """Saves behind each step, and stands before the average in the list."""
+
+    def __init__(self, path, crash_at):
+        self.path, self.crash_at = path, crash_at
+
+    def on_train_batch_end(self, trainer, *args):
+        trainer.save_checkpoint(self.path, weights_only=False)
+        if trainer.global_step == self.crash_at:
+            raise RuntimeError("crash")
+
+
+def train(tmp_path, ema, *more, epochs=3, ckpt_path=None, before=()):
     seed_everything(3, verbose=False)
     module = Plain()
     trainer = Trainer(
-        max_epochs=epochs, callbacks=[ema, *more], logger=False, enable_progress_bar=False, enable_model_summary=False,
-        num_sanity_val_steps=0, default_root_dir=tmp_path, accelerator="cpu", enable_checkpointing=any(
+        max_epochs=epochs, callbacks=[*before, ema, *more], logger=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path, accelerator="cpu", enable_checkpointing=any(
             isinstance(callback, ModelCheckpoint) for callback in more),
     )  # fmt: skip
     trainer.fit(module, resumable(), data(), ckpt_path=ckpt_path, weights_only=True)
@@ -130,6 +142,18 @@ def test_resumed_equals_uninterrupted_for_both_copies(crash_at, tmp_path):
         (whole.averaged_state(), resumed.averaged_state()),
     ):
         assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_checkpoint_saved_before_the_update_of_its_step_has_it_all_the_same(tmp_path):
+    whole, resumed = EmaWeights(), EmaWeights()
+    train(tmp_path, whole)
+    path = tmp_path / "early.ckpt"
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, EmaWeights(), before=[SaveBefore(path, crash_at=5)])
+    train(tmp_path, resumed, ckpt_path=path)
+    assert resumed.num_updates == whole.num_updates == 9
+    expected = whole.averaged_state()
+    assert all(torch.equal(expected[name], tensor) for name, tensor in resumed.averaged_state().items())
 
 
 def test_the_decay_follows_the_number_of_steps(tmp_path):
