@@ -81,10 +81,10 @@ class SaveBefore(Callback):
 def train(tmp_path, ema, *more, epochs=3, ckpt_path=None, before=()):
     seed_everything(3, verbose=False)
     module = Plain()
+    saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
-        max_epochs=epochs, callbacks=[*before, ema, *more], logger=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path, accelerator="cpu", enable_checkpointing=any(
-            isinstance(callback, ModelCheckpoint) for callback in more),
+        max_epochs=epochs, callbacks=[*before, ema, *more], logger=False, enable_progress_bar=False, accelerator="cpu",
+        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path, enable_checkpointing=saves,
     )  # fmt: skip
     trainer.fit(module, resumable(), data(), ckpt_path=ckpt_path, weights_only=True)
     return module, trainer
