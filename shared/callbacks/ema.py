@@ -80,6 +80,13 @@ class EmaWeights(WeightAveraging):
             return None
         return dict(self._average_model.module.state_dict())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: Lightning asks for it before `on_save_checkpoint`, when an update may still be to come."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing; see `on_load_checkpoint`."""
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the average beside the network's own weights.
 
@@ -88,7 +95,10 @@ class EmaWeights(WeightAveraging):
         if self._average_model is not None:
             self.on_train_batch_end(trainer, pl_module, None, None, 0)  # does nothing where the step was counted before
             average = self._average_model.module.state_dict()
-            checkpoint[CHECKPOINT_KEY] = {"num_updates": self.num_updates, "decay": self._decay, "state": average}
+            checkpoint[CHECKPOINT_KEY] = {
+                "num_updates": self.num_updates, "latest_update_step": self._latest_update_step, "decay": self._decay,
+                "state": average,
+            }  # fmt: skip
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with the average of a resumed fit."""
@@ -101,6 +111,7 @@ class EmaWeights(WeightAveraging):
             return
         self._average_model.module.load_state_dict(saved["state"])
         self._average_model.n_averaged.fill_(int(saved["num_updates"]))
+        self._latest_update_step = int(saved["latest_update_step"])
 
     def _blend(self, averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor | int) -> None:
         """Move the average, tensors of one device and type at a time."""

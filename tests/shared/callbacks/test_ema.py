@@ -78,13 +78,14 @@ class SaveBefore(Callback):
             raise RuntimeError("crash")
 
 
-def train(tmp_path, ema, *more, epochs=3, ckpt_path=None, before=()):
+def train(tmp_path, ema, *more, epochs=3, ckpt_path=None, before=(), accumulate=1):
     seed_everything(3, verbose=False)
     module = Plain()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
-        max_epochs=epochs, callbacks=[*before, ema, *more], logger=False, enable_progress_bar=False, accelerator="cpu",
-        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path, enable_checkpointing=saves,
+        max_epochs=epochs, accumulate_grad_batches=accumulate, callbacks=[*before, ema, *more], logger=False,
+        enable_progress_bar=False, accelerator="cpu", enable_model_summary=False,
+        num_sanity_val_steps=0, default_root_dir=tmp_path, enable_checkpointing=saves,
     )  # fmt: skip
     trainer.fit(module, resumable(), data(), ckpt_path=ckpt_path, weights_only=True)
     return module, trainer
@@ -144,14 +145,15 @@ def test_resumed_equals_uninterrupted_for_both_copies(crash_at, tmp_path):
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_checkpoint_saved_before_the_update_of_its_step_has_it_all_the_same(tmp_path):
+@pytest.mark.parametrize(("accumulate", "updates"), [(1, 9), (2, 6)])
+def test_a_checkpoint_saved_before_the_update_of_its_step_has_it_all_the_same(accumulate, updates, tmp_path):
     whole, resumed = EmaWeights(), EmaWeights()
-    train(tmp_path, whole)
+    train(tmp_path, whole, accumulate=accumulate)
     path = tmp_path / "early.ckpt"
     with pytest.raises(RuntimeError, match="crash"):
-        train(tmp_path, EmaWeights(), before=[SaveBefore(path, crash_at=5)])
-    train(tmp_path, resumed, ckpt_path=path)
-    assert resumed.num_updates == whole.num_updates == 9
+        train(tmp_path, EmaWeights(), before=[SaveBefore(path, crash_at=5 // accumulate)], accumulate=accumulate)
+    train(tmp_path, resumed, ckpt_path=path, accumulate=accumulate)
+    assert resumed.num_updates == whole.num_updates == updates
     expected = whole.averaged_state()
     assert all(torch.equal(expected[name], tensor) for name, tensor in resumed.averaged_state().items())
 
