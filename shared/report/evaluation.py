@@ -21,7 +21,7 @@ BEST_SINGLE = "best_single"
 ALL = "all"
 """Name of the part of the test fold that is all of it."""
 
-COMPARED_WITH_BEST_SINGLE = ("f1_macro", "nll")
+COMPARED_WITH_BEST_SINGLE = ("f1_macro", "auroc_macro", "nll")
 
 EstimateDict = dict[str, Any]
 
@@ -31,7 +31,7 @@ class Evaluation:
     """The parts of report.json that the test fold gives, in the form of the schema.
 
     Attributes:
-        models: Networks: six metrics, and f1_macro and nll minus those of best_single (paired).
+        models: Networks: six metrics, and f1_macro, auroc_macro and nll minus those of best_single (paired).
         baselines: Baselines: six metrics, and f1_macro of final minus theirs (paired).
         per_class: Class to f1, precision, recall and support of final.
         per_group: Part of the fold ("all", "axis=x", a named subset) to its size, accuracy and f1_macro of final and

@@ -1,40 +1,13 @@
 """A report as sections of words, tables and figure names; Markdown and HTML only lay them out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from shared.report import wording
+from shared.report.details import CALIBRATION, CROSSOVER, Details, add_details
+from shared.report.layout import Cell, Section, Table, facts
 
 Report = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table: what it says, and its interval or remark in smaller type."""
-
-    text: str
-    small: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column names the row; `note` says what all its intervals have in common."""
-
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[Cell, ...]]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with what stands under it; `figures` are names, and those that were not drawn are left out."""
-
-    title: str
-    text: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    figures: tuple[str, ...] = ()
-
 
 _SKIPPED_SHOWN = 10
 
@@ -61,19 +34,20 @@ CAPTIONS: dict[str, str] = {
 """Figure name (also its file name) to its caption."""
 
 
-def build_sections(report: Report, figures: Iterable[str]) -> list[Section]:
+def build_sections(report: Report, figures: Iterable[str], details: Details | None = None) -> list[Section]:
     """Return the sections that the report has content for, what matters most first.
 
     Args:
         report: A valid report.
         figures: Names of the figures at hand; names that no section knows come under "More figures".
+        details: Content of the files beside report.json that say more, see `shared.report.details`.
     """
     at_hand = list(figures)
     builders: tuple[Callable[[Report], Section], ...] = (
         _results, _audit, _parts, _crossover, _curves, _classes, _calibration, _data, _cost, _artifacts, _warnings,
     )  # fmt: skip
     sections = []
-    for section in (build(report) for build in builders):
+    for section in (add_details(build(report), details or {}) for build in builders):
         drawn = tuple(name for name in section.figures if name in at_hand)
         if section.text or section.tables or drawn:
             sections.append(Section(section.title, section.text, section.tables, drawn))
@@ -111,7 +85,7 @@ def _results(report: Report) -> Section:
     return Section("Results on the test fold", tables=[table for table in tables if table.rows], figures=("rows",))
 
 
-_COMPARED = ("f1_macro", "nll")
+_COMPARED = ("f1_macro", "auroc_macro", "nll")
 
 
 def _scores(
@@ -182,9 +156,9 @@ def _parts(report: Report) -> Section:
 def _crossover(report: Report) -> Section:
     part = report.get("crossover")
     if part is None:
-        return Section("Sweet spots and crossover", figures=("sweet_spots",))
+        return Section(CROSSOVER, figures=("sweet_spots",))
     sources = ", ".join(f"{group} from epoch {epoch}" for group, epoch in part["sources"].items())
-    facts = [
+    pairs = [
         ("decision", part["decision"]),
         ("reason", part["reason"]),
         ("candidates tried", f"{part['n_candidates']:,}"),
@@ -194,15 +168,11 @@ def _crossover(report: Report) -> Section:
         ("smallest gain that accept could have seen", _loss(part["smallest_detectable"])),
         ("sources", sources or wording.NO_VALUE),
     ]
-    return Section("Sweet spots and crossover", tables=[_facts(facts)], figures=("sweet_spots",))
+    return Section(CROSSOVER, tables=[facts(pairs)], figures=("sweet_spots",))
 
 
 def _loss(value: float | None) -> str:
     return wording.NO_VALUE if value is None else f"{value:+.4f}"
-
-
-def _facts(pairs: Sequence[tuple[str, str]], columns: tuple[str, str] = ("what", "value")) -> Table:
-    return Table(columns, [(Cell(name), Cell(value)) for name, value in pairs])
 
 
 def _curves(report: Report) -> Section:
@@ -242,7 +212,7 @@ def _calibration(report: Report) -> Section:
     if confidence is not None:
         rows = [(Cell(f"{which} answers"), _cell(confidence[which])) for which in ("right", "wrong")]
         tables.append(Table(("final", "mean confidence"), rows))
-    return Section("Calibration", text, tables, figures)
+    return Section(CALIBRATION, text, tables, figures)
 
 
 def _plain(value: float | None) -> str:
@@ -269,27 +239,27 @@ def _data(report: Report) -> Section:
     if len(skipped) > _SKIPPED_SHOWN:
         text.append(f"Left out: {len(skipped) - _SKIPPED_SHOWN:,} more, listed in report.json.")
     hashes = [(name, report[name]) for name in ("data_hash", "splits_hash", "config_hash")]
-    return Section("Data", text, [Table(("fold", "samples", "groups"), rows), _facts(hashes, ("hash", "value"))])
+    return Section("Data", text, [Table(("fold", "samples", "groups"), rows), facts(hashes, ("hash", "value"))])
 
 
 def _cost(report: Report) -> Section:
-    facts: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     if part := report.get("cost"):
-        facts = [
+        pairs = [
             ("wall time", wording.duration(part["wall_s"])),
             ("training samples a second", _tenths(part["samples_per_s"])),
             ("peak memory, MB", _tenths(part["peak_rss_mb"])),
             ("peak accelerator memory, MB", _tenths(part["peak_gpu_mb"])),
             ("out-of-memory events", _plain(part["oom_events"])),
         ]
-    facts += [(f"resume: {key}", str(value)) for key, value in report.get("resume", {}).items()]
-    return Section("Cost", tables=[_facts(facts)] if facts else [])
+    pairs += [(f"resume: {key}", str(value)) for key, value in report.get("resume", {}).items()]
+    return Section("Cost", tables=[facts(pairs)] if pairs else [])
 
 
 def _artifacts(report: Report) -> Section:
-    facts = list(report["artifacts"].items())
+    pairs = list(report["artifacts"].items())
     return Section(
-        "Artifacts", tables=[_facts(facts, ("artifact", "file in the run directory, or fact"))] if facts else []
+        "Artifacts", tables=[facts(pairs, ("artifact", "file in the run directory, or fact"))] if pairs else []
     )
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from shared import atomic
 from shared.errors import DataError
 from shared.report import wording
+from shared.report.details import Details
 from shared.report.figure_style import png_bytes
 from shared.report.schema import validate_report
 from shared.report.sections import CAPTIONS, build_sections
@@ -22,7 +23,9 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*{}\[\]<>#|!~&]|(?<![A-Za-z0-9])_|_(?![A-Z
 _ESCAPED_INTERVAL = re.compile(r"\\\[([-+]?[\d.]+, [-+]?[\d.]+)\\\](?![(:\\[])")
 
 
-def write_report(run_dir: Path, report: dict[str, Any], figures: dict[str, Figure]) -> dict[str, Path]:
+def write_report(
+    run_dir: Path, report: dict[str, Any], figures: dict[str, Figure], details: Details | None = None
+) -> dict[str, Path]:
     """Write the report of a run; each file appears complete or not at all, the numbers before their dress.
 
     Args:
@@ -30,6 +33,7 @@ def write_report(run_dir: Path, report: dict[str, Any], figures: dict[str, Figur
         report: Content of report.json.
         figures: Figure name (lower case, digits, underscores; see `sections.CAPTIONS`) to figure. They are cleared once
             drawn, so that a long run does not keep them.
+        details: Content of the files beside report.json that say more, see `shared.report.details`.
 
     Returns:
         Path below the run directory ("report.json", "figures/rows.png", …) to the path.
@@ -49,35 +53,38 @@ def write_report(run_dir: Path, report: dict[str, Any], figures: dict[str, Figur
         figure.clear()
         written[f"figures/{name}.png"] = run_dir / "figures" / f"{name}.png"
         atomic.write_bytes(written[f"figures/{name}.png"], images[name])
-    for name, text in (("report.md", render_markdown(report, images)), ("report.html", render_html(report, images))):
+    pages = {"report.md": render_markdown(report, images, details), "report.html": render_html(report, images, details)}
+    for name, text in pages.items():
         written[name] = run_dir / name
         atomic.write_text(written[name], text)
     return written
 
 
-def render_html(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
+def render_html(report: Mapping[str, Any], images: Mapping[str, bytes], details: Details | None = None) -> str:
     """Return the report as one HTML file without script and without a request to anywhere.
 
     Args:
         report: A valid report; everything in it is escaped.
         images: Figure name to PNG bytes.
+        details: As in `write_report`.
     """
     # The policy in the page forbids what escaping already prevents: two locks, since names come from file systems.
     environment = _environment(autoescape=True)
     encoded = {name: base64.b64encode(content).decode("ascii") for name, content in images.items()}
-    return environment.get_template("report.html.j2").render(_content(report, images), images=encoded)
+    return environment.get_template("report.html.j2").render(_content(report, images, details), images=encoded)
 
 
-def render_markdown(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
+def render_markdown(report: Mapping[str, Any], images: Mapping[str, bytes], details: Details | None = None) -> str:
     """Return the report as Markdown that points to figures/<name>.png.
 
     Args:
         report: A valid report; characters with a meaning in Markdown or HTML are escaped.
         images: Figure name to PNG bytes.
+        details: As in `write_report`.
     """
     # Escaping as `finalize` reaches every expression of the template: none can be forgotten.
     environment = _environment(autoescape=False, finalize=_escape_markdown)
-    return environment.get_template("report.md.j2").render(_content(report, images))
+    return environment.get_template("report.md.j2").render(_content(report, images, details))
 
 
 def _environment(*, autoescape: bool, **settings: Any) -> Environment:
@@ -91,12 +98,12 @@ def _environment(*, autoescape: bool, **settings: Any) -> Environment:
     )
 
 
-def _content(report: Mapping[str, Any], images: Mapping[str, bytes]) -> dict[str, Any]:
+def _content(report: Mapping[str, Any], images: Mapping[str, bytes], details: Details | None) -> dict[str, Any]:
     return {
         "report": report,
         "facts": _facts(report),
         "verdicts": wording.verdicts(report),
-        "sections": build_sections(report, images),
+        "sections": build_sections(report, images, details),
         "captions": CAPTIONS,
     }
 

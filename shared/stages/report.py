@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from shared.report import Evaluation, evaluate_classification, print_summary, report_figures, write_report
+from shared.report.details import read_details
 from shared.report.evaluation import calibration_scores
 from shared.session import Session
 
@@ -36,13 +37,14 @@ def report(session: Session) -> None:
         session.warn(sentence)
     content = build_report(session, evaluation)
     runtime = session.settings.runtime
+    details = read_details(session.run.path)
     drawn = report_figures(
         content, classes=index.classes, outputs=outputs, epochs=_metric_rows(session.run.path),
-        uncalibrated=outputs.uncalibrated, sweet_spots=_sweet_spots(session.run.path),
+        uncalibrated=outputs.uncalibrated, sweet_spots=details.get("sweet_spots"),
         monitor=runtime.monitor, mode=runtime.monitor_mode, warn_above=session.settings.audit.warn_above,
     )  # fmt: skip
     session.report = content
-    paths = write_report(session.run.path, content, drawn)
+    paths = write_report(session.run.path, content, drawn, details)
     _log_hparams(session, content)
     # The table is the run's result: on standard output, unlike progress and sentences.
     if not session.console.quiet:
@@ -98,12 +100,6 @@ def _before_and_after(session: Session) -> dict[str, Any]:
     }
 
 
-def _sweet_spots(run: Path) -> dict[str, Any] | None:
-    """Content of sweet_spots.json, None without one."""
-    path = run / "sweet_spots.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def _metric_rows(run: Path) -> list[dict[str, str]]:
     """Rows of metrics.csv."""
     path = run / "metrics.csv"
@@ -139,9 +135,10 @@ def _artifacts(run: Path) -> dict[str, str]:
     names = (
         "config.yaml", "splits.csv", "predictions.csv", "metrics.csv", "ledger.jsonl", "events.jsonl",
         "sweet_spots.json", "crossover.json", "crossover_final.safetensors", "calibrator.safetensors",
-        "calibration.json",
+        "calibration.json", "snapshots",
     )  # fmt: skip
-    found = {name: name for name in names if (run / name).is_file()}
+    found = {name: name for name in names if (run / name).exists()}
+    found |= {f"candidates/{path.name}": f"candidates/{path.name}" for path in sorted(run.glob("candidates/*"))}
     return found | {
         f"checkpoints/{path.name}": f"checkpoints/{path.name}" for path in sorted(run.glob("checkpoints/*.ckpt"))
     }

@@ -40,7 +40,7 @@ def test_differences_have_the_stated_sign(evaluation: Evaluation) -> None:
     f1 = {row["name"]: row["metrics"]["f1_macro"]["value"] for row in (*evaluation.models, *evaluation.baselines)}
     final, best = by_name(evaluation.models, "final"), by_name(evaluation.models, "best_single")
     assert "diff_to_best_single" not in best
-    assert set(final["diff_to_best_single"]) == {"f1_macro", "nll"}
+    assert set(final["diff_to_best_single"]) == {"f1_macro", "auroc_macro", "nll"}
     assert final["diff_to_best_single"]["f1_macro"]["value"] == pytest.approx(f1["final"] - f1["best_single"])
     for row in evaluation.baselines:
         assert row["diff_to_final"]["f1_macro"]["value"] == pytest.approx(f1["final"] - f1[row["name"]])
