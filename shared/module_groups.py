@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from shared.errors import ConfigError
 
@@ -49,7 +50,8 @@ class ModuleGroups:
 
         Raises:
             ConfigError: If a prefix selects nothing, a tensor falls in no group or in two, a group is left without a
-                tensor, tensors of two groups overlap in memory, or a name cannot be a file's.
+                tensor, tensors of two groups overlap in memory, a tensor has no shape yet (lazy modules), a name cannot
+                be a file's, or two names differ only in case.
         """
         tensors = _tensors(module)
         aliases = _aliases(tensors)
@@ -148,7 +150,13 @@ class ModuleGroups:
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """The state dict without what is no tensor (extra state); the tensors themselves, so that ties can be seen."""
-    return {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+    state = module.state_dict(keep_vars=True)
+    if lazy := [name for name, value in state.items() if is_lazy(value)]:
+        raise ConfigError(
+            f"{_listed(lazy)} not initialised yet, so it has no shape; run one batch through the network before the "
+            "fit, or build the module with known sizes instead of a lazy one"
+        )
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def _aliases(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -192,7 +200,12 @@ def _checked_prefixes(groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[st
     """The groups as tuples, after a look at names and types."""
     if not groups:
         raise ConfigError("the module groups are empty; at least one group with a prefix is needed")
+    spelled: dict[str, str] = {}
     for name, prefixes in groups.items():
+        if (other := spelled.setdefault(name.lower(), name)) != name:
+            raise ConfigError(
+                f"module groups {other} and {name} differ only in case and would be one file on some disks; rename one"
+            )
         if not _PLAIN_NAME.fullmatch(name):
             raise ConfigError(f"module group {name!r} cannot name a file; letters, digits, '_' and '-' are allowed")
         if isinstance(prefixes, str) or not all(isinstance(prefix, str) for prefix in prefixes):

@@ -76,8 +76,8 @@ class SnapshotStore:
             if not isinstance(error, OSError | SafetensorError):
                 raise
             raise CheckpointError(
-                f"snapshot {folder} cannot be written ({error}); the snapshots before it are untouched: free disk "
-                "space or lower callbacks.sweet_spot.max_disk_gb, then go on with resume=auto"
+                f"snapshot {folder} cannot be written ({error}); the snapshots before it are untouched; free disk "
+                "space, then go on with resume=auto"
             ) from error
 
     def _write_group(

@@ -1,6 +1,11 @@
 """Choosing, crossing and calibrating through the real engine: the table, the decision, the files, and every resume."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +23,7 @@ from shared.final import final_state
 from shared.report import validate_report
 from shared.run_dir import RunDirectory
 from shared.weights import weights_sha256
-from tests.fabricate.battery_run import tiny_run
+from tests.fabricate.battery_run import TINY, tiny_run
 
 ROWS = ["last", "best_single", "ema", "uniform_soup", "greedy_soup", "lawa", "crossover", "final"]
 EPOCHS = "trainer.max_epochs=7"
@@ -208,3 +213,55 @@ def test_calibrating_on_another_fold_is_refused(whole):
         whole.datamodule.loader("test", "calibrate")
     with pytest.raises(LeakError, match="may not be used for 'calibrate'"):
         whole.datamodule.loader("val", "calibrate")
+
+
+def command(tmp_path, cache, *overrides):
+    places = [f"paths.outputs={tmp_path}", f"paths.cache={cache}"]
+    return [
+        sys.executable,
+        "-m",
+        "projects.battery.train",
+        "+experiment=late_fusion",
+        *TINY,
+        EPOCHS,
+        *places,
+        *overrides,
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stage", ["crossover", "calibrate", "test"])
+def test_a_real_process_killed_inside_a_stage_and_resumed_equals_the_whole_run(stage, whole, cache, tmp_path):
+    process = subprocess.Popen(
+        command(tmp_path, cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        events = wait_for_stage(tmp_path, stage)
+        time.sleep(0.15)  # inside, behind the announcement
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait(timeout=60) == -9
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert stage not in RunDirectory(events.parent).status()["stages"]
+    subprocess.run(command(tmp_path, cache, "resume=auto"), capture_output=True, timeout=600, check=True)
+    for name in ("predictions.csv", "sweet_spots.json", "calibration.json", "calibrator.safetensors"):
+        assert (whole.run.path / name).read_bytes() == (events.parent / name).read_bytes(), name
+    report = read(RunDirectory(events.parent), "report.json")
+    assert {k: v for k, v in report.items() if k not in EXCLUDED} == {
+        k: v for k, v in json.loads(json.dumps(whole.report)).items() if k not in EXCLUDED
+    }
+
+
+def wait_for_stage(tmp_path, stage):
+    """The events file of the run, once it has announced the stage."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for path in tmp_path.glob("battery/late_fusion/*/events.jsonl"):
+            announced = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            if {"stage": stage, "state": "start"} in [event["data"] for event in announced]:
+                return path
+        time.sleep(0.01)
+    return pytest.fail(f"the run did not reach {stage} in time")

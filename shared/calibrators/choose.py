@@ -11,12 +11,10 @@ from torch import Tensor
 
 from shared.calibrators.base import Calibrator
 from shared.calibrators.cross_fit import CrossFit, Fitted
-from shared.calibrators.inputs import check_part
+from shared.calibrators.inputs import check_part, too_few_groups
 
 METHODS = ("identity", "temperature", "domain_temperature", "platt", "isotonic")
 """From the simplest to the most flexible: a later one must beat the earlier ones, not only equal them."""
-
-MIN_GROUPS = 2  # a fit on one group cannot be tried on another
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Choice:
         abstained: Method -> why it was not tried.
         per_group: Domain name -> samples, groups, temperature in use, own temperature and its weight, mean NLL before
             and after on held-out folds.
-        warnings: Sentences about the calibrator chosen.
+        warnings: Sentences about the calibrator chosen and the logits it was chosen on.
         num_samples: N.
         num_groups: G.
         held_out: (N, C) calibrated probabilities, each fold's by a fit without it; None where nothing was fitted.
@@ -81,7 +79,7 @@ def choose_calibrator(
 
     The NLL of a method is averaged within groups, then over groups. Going through `methods` in the order of `METHODS`,
     one takes the place of what was chosen so far only if it lowers the NLL by more than one standard error of the
-    paired group differences, against that and against identity. With one class only or fewer than 2 groups nothing is
+    paired group differences, against that and against identity. With one class only or fewer than 6 groups nothing is
     fitted: identity, and the reason says so.
 
     Args:
@@ -102,8 +100,9 @@ def choose_calibrator(
     check_settings(methods, folds, isotonic_min_per_class)
     part = check_part(logits, target, group, domain, domain_names)
     cross = CrossFit(part, max(folds, 2), isotonic_min_per_class, seed)
-    if part.num_groups < MIN_GROUPS:
-        return _nothing_fitted(cross, f"{part.num_groups} group, {MIN_GROUPS} are needed to try a fit on others")
+    too_few = too_few_groups(part.num_groups)
+    if too_few is not None:
+        return _nothing_fitted(cross, too_few)
     present = torch.unique(part.target)
     if len(present) < 2:
         return _nothing_fitted(cross, f"all {len(part.target)} samples are of class {int(present[0])}")
@@ -168,7 +167,7 @@ class _Search:
             cv={method: self._row(method) for method in self._fitted},
             abstained=self._abstained,
             per_group=self._domains(),
-            warnings=fitted.warnings,
+            warnings=(*part.warnings, *fitted.warnings),
             num_samples=len(part.target),
             num_groups=part.num_groups,
             held_out=self._cross.held_out_probabilities(fitted),
@@ -229,7 +228,7 @@ def _nothing_fitted(cross: CrossFit, why: str) -> Choice:
         cv={},
         abstained={},
         per_group={},
-        warnings=(),
+        warnings=cross.part.warnings,
         num_samples=len(cross.part.target),
         num_groups=cross.part.num_groups,
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.calibrators.cross_fit import deal_folds
+from shared.calibrators.inputs import too_few_groups
 from shared.errors import DataError
 
 
@@ -113,6 +114,8 @@ def choose_variance(
 ) -> VarianceChoice:
     """Scale the variance if that lowers the Gaussian NLL on held-out groups by more than one standard error.
 
+    With fewer than 6 groups nothing is fitted, and the reason says so.
+
     Args:
         prediction: (N, ...).
         variance: Same shape; None for point predictions, to which calibration does not apply.
@@ -131,9 +134,9 @@ def choose_variance(
         why = "the network states point predictions without a variance, so there is no probability to calibrate"
         return VarianceChoice(None, "does not apply", why, {}, num_samples, num_groups)
     scale = fit_variance_scale(prediction, variance, target)
-    if num_groups < 2 or scale == 0:
-        why = "1 group, 2 are needed to try a fit on others" if num_groups < 2 else "every prediction is exact"
-        return VarianceChoice(None, "identity", f"nothing can be fitted: {why}", {}, num_samples, num_groups)
+    why_not = too_few_groups(num_groups) or ("every prediction is exact" if scale == 0 else None)
+    if why_not is not None:
+        return VarianceChoice(None, "identity", f"nothing can be fitted: {why_not}", {}, num_samples, num_groups)
     squared = (
         ((target.double() - prediction.double()) ** 2 / variance.double()).reshape(num_samples, -1).mean(1).numpy()
     )

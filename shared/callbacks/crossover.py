@@ -11,13 +11,14 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import RunningStage
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from shared.callbacks.sweet_spot import SWEET_SPOTS_FILE, SweetSpotCheckpoint
 from shared.checkpoint_io import load_checkpoint
 from shared.crossover import BestSingle, CrossoverData, CrossoverResult, CrossoverSettings, run_crossover
 from shared.errors import CheckpointError, ConfigError
+from shared.loader_overlap import loader_of, other_loaders, refuse_shared_samples
 from shared.module_groups import ModuleGroups
 from shared.snapshots import SnapshotStore
 
@@ -27,15 +28,16 @@ class ParameterCrossover(Callback):
 
     It needs a `SweetSpotCheckpoint` before it among the callbacks. At the end of the fit the module holds the final
     weights: the child where the acceptance test accepts it, otherwise the best single checkpoint, tensor for tensor.
-    That one is the best of a `ModelCheckpoint` with a monitor, or without one the snapshot with the best monitor of the
-    sweet spots. crossover.json, crossover_final.safetensors and candidates/ are written.
+    That one is the best of a `ModelCheckpoint` with a monitor, or without one (a warning says so) the snapshot with the
+    best monitor of the sweet spots. crossover.json, crossover_final.safetensors and candidates/ are written.
 
     The accept part comes from `accept` or from the datamodule's `accept_dataloader()`; without any, the test is
     cross-fitted on the validation batches. These must come in the same order each time, without shuffling.
 
     Args:
         dirpath: Folder for the files; None: the trainer's `default_root_dir`.
-        accept: Loader of samples that nothing else has used, in groups that neither train nor val has.
+        accept: Loader of samples that nothing else has used, in groups that neither train nor val has; one that shares
+            samples or groups with another loader is refused (`shared.loader_overlap`).
         neighbours: See `CrossoverSettings`, as all that follow.
         max_sweeps: See there.
         blocks: See there.
@@ -80,17 +82,33 @@ class ParameterCrossover(Callback):
                 f"ParameterCrossover at the end of the fit runs on one device, and the trainer has "
                 f"{trainer.world_size}; set at_fit_end=False and call run() in a process of its own"
             )
+        if not _monitored(trainer):
+            rank_zero_warn(
+                "ParameterCrossover: no ModelCheckpoint with a monitor among the callbacks, so only epochs with a "
+                'snapshot compete for best single; add ModelCheckpoint(monitor="val/loss") for every epoch to compete'
+            )
+
+    def kept_loader(self, trainer: Trainer) -> tuple[str, Any]:
+        """Its samples, for callbacks that may not use them; see `shared.loader_overlap`."""
+        return "accept", loader_of(trainer, self.accept, "accept") if self.at_fit_end else None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Search, test, write, and load the final weights into the module."""
+        """Search, test, write, and load the final weights into the module.
+
+        Raises:
+            LeakError: If something else was made with the accept samples, before anything is written.
+        """
         if not self.at_fit_end or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        accept = self.kept_loader(trainer)[1]
+        if accept is not None:
+            refuse_shared_samples("accept", accept, other_loaders(trainer, self))
         out = Path(trainer.default_root_dir) if self.dirpath is None else self.dirpath
         sweet_spot = _sweet_spot_callback(trainer, self)
         chosen = sweet_spot.select(out / SWEET_SPOTS_FILE, pl_module).as_dict()
         groups = ModuleGroups.of(pl_module, sweet_spot.groups)
         best = _best_single(trainer, sweet_spot, groups)
-        data = _data(trainer, self.accept)
+        data = _data(trainer, accept)
         with _on_device(trainer, pl_module):
             self.run(
                 pl_module, groups, sweet_spot.store, chosen, best, data, out,
@@ -98,6 +116,16 @@ class ParameterCrossover(Callback):
             )  # fmt: skip
             assert self.result is not None
             pl_module.load_state_dict(self.result.final_state)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a test on the samples that the final weights were accepted on.
+
+        Raises:
+            LeakError: Naming what is shared.
+        """
+        accept = self.kept_loader(trainer)[1]
+        if self.result is not None and accept is not None:
+            refuse_shared_samples("accept", accept, {"test": trainer.test_dataloaders})
 
     def run(
         self,
@@ -131,10 +159,16 @@ def _sweet_spot_callback(trainer: Trainer, own: Callback) -> SweetSpotCheckpoint
     )
 
 
+def _monitored(trainer: Trainer) -> list[ModelCheckpoint]:
+    """The checkpoints that know a best epoch."""
+    found = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    return [callback for callback in found if callback.monitor is not None]
+
+
 def _best_single(trainer: Trainer, sweet_spot: SweetSpotCheckpoint, groups: ModuleGroups) -> BestSingle:
     """From the first ModelCheckpoint with a monitor that has saved; else the snapshot with the best monitor."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.best_model_path:
+    for callback in _monitored(trainer):
+        if callback.best_model_path:
             path = Path(callback.best_model_path)
             checkpoint = load_checkpoint(path)
             state = checkpoint["state_dict"]
@@ -162,8 +196,6 @@ def _data(trainer: Trainer, accept: Iterable[Any] | None) -> CrossoverData:
     if len(loaders) != 1 or loaders[0] is None or isinstance(loaders[0], Mapping):
         found = "none" if val is None else f"{len(val) if isinstance(val, Mapping) else len(loaders)}"
         raise ConfigError(f"ParameterCrossover needs exactly one validation loader, and the trainer has {found}")
-    if accept is None and hasattr(trainer.datamodule, "accept_dataloader"):  # type: ignore[attr-defined]
-        accept = trainer.datamodule.accept_dataloader()  # type: ignore[attr-defined]
     train = trainer.train_dataloader
     return CrossoverData(
         select=_prepared(trainer, loaders[0], trainer.num_val_batches[0]),

@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.atomic import write_json
 from shared.calibrators.choose import METHODS, Choice, check_settings, choose_calibrator
 from shared.calibrators.effect import measure_effect
-from shared.calibrators.foreign_loader import find_loader, refuse_shared_samples
 from shared.calibrators.store import save_calibrator
 from shared.calibrators.variance import VarianceChoice, choose_variance
-from shared.errors import TrainingError
-from shared.sample_losses import choose_step, group_of, step_outputs
+from shared.callbacks.crossover import ParameterCrossover
+from shared.errors import ConfigError, TrainingError
+from shared.loader_overlap import loader_of, other_loaders, refuse_shared_samples
+from shared.sample_losses import choose_step, group_of, step_outputs, widen_binary
 
 CALIBRATOR_FILE = "calibrator.safetensors"
 CALIBRATION_FILE = "calibration.json"
@@ -30,6 +32,10 @@ SCHEMA = 1
 
 class TemperatureScaling(Callback):
     """Temperature, temperature per domain, Platt or isotonic, whichever gains on held-out groups; otherwise identity.
+
+    At the end of a fit it calibrates the weights that the module holds then: those of a `ParameterCrossover` that
+    stands before it among the callbacks, and without one those of the last step, not those of the best checkpoint. A
+    `fast_dev_run` writes nothing.
 
     Args:
         dirpath: Folder of the two files; None: the trainer's `default_root_dir`.
@@ -71,23 +77,73 @@ class TemperatureScaling(Callback):
         self.choice: Choice | VarianceChoice | None = None
         self._loader = calibrate
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Calibrate the network with the weights it has now."""
-        if not self.at_fit_end:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse an order in which other weights than the final ones would be calibrated.
+
+        Raises:
+            ConfigError: If a crossover at the end of the fit stands behind this callback.
+        """
+        if stage != "fit" or not self.at_fit_end:
             return
-        loader = find_loader(trainer, self._loader)
-        refuse_shared_samples(trainer, loader)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        places = [
+            place for place, other in enumerate(callbacks) if isinstance(other, ParameterCrossover) and other.at_fit_end
+        ]
+        if any(place > callbacks.index(self) for place in places):
+            raise ConfigError(
+                "TemperatureScaling stands before ParameterCrossover among the trainer's callbacks, so it would "
+                "calibrate weights that the crossover then replaces; put it behind"
+            )
+        if not places:
+            rank_zero_info(
+                "TemperatureScaling: no ParameterCrossover among the callbacks, so it calibrates the weights that the "
+                "module holds at the end of the fit, not those of the best checkpoint"
+            )
+
+    def kept_loader(self, trainer: Trainer) -> tuple[str, Any]:
+        """Its samples, for callbacks that may not use them; see `shared.loader_overlap`."""
+        return "calibrate", loader_of(trainer, self._loader, "calibrate") if self.at_fit_end else None
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Calibrate the network with the weights it has now.
+
+        Raises:
+            ConfigError: If there is no calibrate loader.
+            LeakError: If something else was made with its samples.
+        """
+        if not self.at_fit_end or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        loader = self.kept_loader(trainer)[1]
+        if loader is None:
+            raise ConfigError(
+                "TemperatureScaling has no samples: give it calibrate=<loader>, or the datamodule a "
+                "calibrate_dataloader()"
+            )
+        refuse_shared_samples("calibrate", loader, other_loaders(trainer, self))
         found = _collect(trainer, pl_module, loader)
         folder = Path(self.dirpath or trainer.default_root_dir) if trainer.is_global_zero else None
         if "logits" in found:
             self.run(
-                logits=found["logits"], target=found["target"], group=found["group"].numpy(),
+                logits=found["logits"], target=_classes(pl_module, found), group=found["group"].numpy(),
                 domain=found["domain"].numpy(), domain_names=_numbered(found["domain"]), folder=folder,
             )  # fmt: skip
+            assert isinstance(self.choice, Choice)
+            for sentence in self.choice.warnings:
+                rank_zero_warn(f"TemperatureScaling: {sentence}")
         else:
             self.run_regression(
                 found["prediction"], found.get("variance"), found["target"], found["group"].numpy(), folder
             )
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a test on the samples that the calibrator was fitted on.
+
+        Raises:
+            LeakError: Naming what is shared.
+        """
+        loader = self.kept_loader(trainer)[1]
+        if self.choice is not None and loader is not None:
+            refuse_shared_samples("calibrate", loader, {"test": trainer.test_dataloaders})
 
     def run(
         self,
@@ -101,8 +157,10 @@ class TemperatureScaling(Callback):
         """Choose and fit a calibrator and write its two files; equal inputs give equal bytes.
 
         Args:
-            logits: (N, C) of the finished network.
-            target: (N,) class indices.
+            logits: (N, C) of the finished network; of a binary head with one logit (N,) or (N, 1), which stands for
+                the two logits (0, z): the calibrator then takes and gives (N, 2), see `shared.sample_losses.widen`,
+                and the calibrated logit is its second column less its first.
+            target: (N,) class indices; for one logit 0 or 1 in the logits' shape or (N,).
             group: (N,) integer codes of what is independent of one another.
             domain: (N,) codes into `domain_names`, -1 where unknown; None: all unknown.
             domain_names: Names of the domains.
@@ -113,6 +171,7 @@ class TemperatureScaling(Callback):
             DataError: If logits are not finite or are probabilities, or a code is out of range.
             CheckpointError: If the calibrator cannot be written.
         """
+        logits, target = widen_binary(logits, target)
         choice = choose_calibrator(
             logits, target, group, domain, domain_names,
             methods=self.methods, folds=self.folds, isotonic_min_per_class=self.isotonic_min_per_class, seed=self.seed,
@@ -159,6 +218,19 @@ class TemperatureScaling(Callback):
 def _numbered(domain: Tensor) -> list[str]:
     """Names for the domain codes of a module that has only numbers."""
     return [str(code) for code in range(int(domain.max()) + 1)]
+
+
+def _classes(module: LightningModule, found: dict[str, Tensor]) -> Tensor:
+    """The target as `run` takes it: one-hot rows become classes."""
+    logits, target = found["logits"], found["target"]
+    if not target.is_floating_point() or target.shape != logits.shape or logits.ndim != 2 or logits.shape[1] < 2:
+        return target
+    if bool(((target == 0) | (target == 1)).all()) and bool((target.sum(dim=1) == 1).all()):
+        return target.argmax(dim=1)
+    raise TrainingError(
+        f"{type(module).__name__} returns a target {tuple(target.shape)} that is not one-hot: calibration needs one "
+        "class for each sample; have the step return classes (B,) for the calibrate samples"
+    )
 
 
 def _collect(trainer: Trainer, module: LightningModule, loader: Any) -> dict[str, Tensor]:

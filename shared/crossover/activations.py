@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from shared.crossover.side_effects import Watch, hooked_part, outside_ties
+from shared.module_groups import ModuleGroups
+
 PLAIN = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device)
 
 Stored = tuple[list[Any], TreeSpec]
@@ -46,6 +49,11 @@ class ActivationCache:
             _, (_, freed) = self._entries.popitem(last=False)
             self.num_bytes -= freed
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self.num_bytes = 0
+
 
 class CachedUnits:
     """Replaces the forward of each unit, on the instance, by one that looks into the cache first.
@@ -54,6 +62,12 @@ class CachedUnits:
     returned is known by the key it was computed under; any other one by a digest of its bytes; plain values by their
     text. A call with anything else among its arguments, a unit whose result is no plain structure of tensors, and a
     unit that writes into its arguments are computed every time.
+
+    An output stands for its call only where the call leaves nothing behind (a skip tensor, an auxiliary loss, a
+    counter). So the modules are watched (`Watch`): at each unit call of the first pass and of the first batch of each
+    further pass, and at the end of every batch. When anything has changed, no unit's outputs are given out any more,
+    since any unit called later, in the next batch or pass too, may read it. A unit tied to modules outside of it is not
+    cached.
 
     Everything given out is a copy and known only while nobody has written into it: a following `ReLU(inplace=True)`
     spoils neither the cache nor the identity of its input. So gradients may be off, but not in inference mode, whose
@@ -65,6 +79,8 @@ class CachedUnits:
         reused: Calls answered from the cache, by unit.
         seconds: Time of computed calls, by unit, while `timed`.
         timed: Measure `seconds`, waiting for the device.
+        not_reused: Unit whose outputs are not given out (any more) -> why.
+        stopped: Whether none are given out any more.
     """
 
     def __init__(
@@ -81,11 +97,17 @@ class CachedUnits:
                 self._units[name] = unit
         self._weights_key, self._cache = weights_key, cache
         self._known: dict[int, tuple[Tensor, bytes, int]] = {}
-        self._uncachable: set[str] = set()
+        self._watch = Watch(module, self._units)
+        self._first_pass = self._closely = True
+        self.stopped = False
+        self.not_reused = {name: tie for name, unit in self._units.items() if (tie := outside_ties(unit)) is not None}
         self.active = self.timed = False
         self.computed = dict.fromkeys(self._units, 0)
         self.reused = dict.fromkeys(self._units, 0)
         self.seconds = dict.fromkeys(self._units, 0.0)
+        for name, unit in self._units.items():
+            if (part := hooked_part(unit)) is not None:
+                self._stop(name, f"its part {part} has forward hooks, which a reused output would not call")
 
     @contextmanager
     def patched(self) -> Iterator[None]:
@@ -101,6 +123,36 @@ class CachedUnits:
                 if (own := before[name]) is not None:
                     vars(unit)["forward"] = own
 
+    def begin_pass(self) -> None:
+        """Look at the modules with the weights of this pass."""
+        if self.active and not self.stopped and (found := self._watch.begin()) is not None:
+            self._stop(None, f"{found} has changed between two passes")
+
+    def begin_anew(self) -> None:
+        """Take the modules as they are after a trial of the step, which may have filled caches of the network's own."""
+        if self.active:
+            self._watch.begin()
+
+    def end_batch(self) -> None:
+        """Look whether the batch left something behind."""
+        if self.active and not self.stopped and (found := self._watch.changed()) is not None:
+            self._stop(None, f"{found} has changed with a batch")
+        self._closely = self._first_pass
+
+    def end_pass(self) -> None:
+        """Watch the next pass closely only in its first batch."""
+        self._first_pass, self._closely = self._first_pass and not self.active, True
+
+    def _stop(self, name: str | None, reason: str) -> None:
+        """Give out nothing any more."""
+        self.stopped = True
+        self._cache.clear()
+        if name is not None:
+            self.not_reused[name] = reason
+            reason = f"{name} is not reused either ({reason})"
+        for other in self._units:
+            self.not_reused.setdefault(other, reason)
+
     def begin_batch(self, tensors: Iterable[Tensor], digests: Iterable[bytes | None]) -> None:
         """Forget the last batch's tensors; what is known of this one's own need not be digested again."""
         self._known = {}
@@ -114,6 +166,9 @@ class CachedUnits:
 
     def _wrapped(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         def cached_forward(*args: Any, **kwargs: Any) -> Any:
+            watched = self.active and self._closely and not self.stopped
+            if watched and (found := self._watch.changed()) is not None:
+                self._stop(None, f"{found} has changed between two unit calls")
             key = self._key(name, args, kwargs) if self.active else None
             stored = None if key is None else self._cache.get(key)
             if stored is not None and key is not None:
@@ -122,10 +177,13 @@ class CachedUnits:
             versions = [
                 (leaf, version_of(leaf)) for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)
             ]
+            around = self._watch.surroundings() if watched and not self.stopped else None
             outputs = self._computed(name, forward, args, kwargs)
+            if around is not None and not self.stopped and (found := self._watch.spoiled(around)) is not None:
+                self._stop(name, f"its call changes {found}")
             if any(version_of(leaf) != version for leaf, version in versions):
-                self._uncachable.add(name)
-            elif key is not None:
+                self.not_reused.setdefault(name, "it writes into its arguments")
+            elif key is not None and name not in self.not_reused:
                 self._keep(name, key, outputs)
             return outputs
 
@@ -145,7 +203,7 @@ class CachedUnits:
 
     def _key(self, name: str, args: Any, kwargs: Any) -> bytes | None:
         """Key of a call, None where there can be none."""
-        if name in self._uncachable:
+        if name in self.not_reused:
             return None
         leaves, spec = tree_flatten((args, kwargs))
         digest = hashlib.blake2b(f"{name}|{self._weights_key(name)}|{spec!r}".encode(), digest_size=16)
@@ -175,7 +233,7 @@ class CachedUnits:
     def _keep(self, name: str, key: bytes, outputs: Any) -> None:
         leaves, spec = tree_flatten(outputs)
         if not all(isinstance(leaf, (Tensor, *PLAIN)) for leaf in leaves):
-            self._uncachable.add(name)
+            self.not_reused[name] = "it returns more than tensors and plain values"
             return
         self._cache.put(key, ([_copy(leaf) for leaf in leaves], spec))
         self._name_outputs(key, leaves)
@@ -189,6 +247,15 @@ class CachedUnits:
         for number, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor):
                 self._remember(leaf, b"output|" + key + b"|%d" % number)
+
+
+def unit_owners(module: nn.Module, groups: ModuleGroups) -> dict[str, list[str]]:
+    """Unit -> the groups that own one of its tensors."""
+    owners = {name: groups.owner(name) for name in groups.shapes}
+    return {
+        unit: sorted({owner for name, owner in owners.items() if name.startswith(f"{unit}.")})
+        for unit in groups.units(module)
+    }
 
 
 def digest_of(tensor: Tensor) -> bytes | None:

@@ -1,6 +1,6 @@
 """Which sources each module group may take: its sweet spot, that one's neighbours, and the best single checkpoint."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -37,7 +37,8 @@ class CandidateTable:
         candidates: For each group the numbers it may take, the best single's first.
         sweet_spot: The sweet-spot assignment.
         variants: It with all groups shifted.
-        clipped: Group -> epoch used, where the snapshot of its sweet spot no longer exists.
+        clipped: Group -> epoch used, where the snapshot of its sweet spot no longer exists or is damaged.
+        singles: Each snapshot among the sources as a whole: the assignment that takes all groups from it.
     """
 
     sources: tuple[Source, ...]
@@ -45,7 +46,7 @@ class CandidateTable:
     sweet_spot: Assignment
     variants: tuple[Variant, ...]
     clipped: dict[str, int]
-    _numbers: dict[tuple[str, int], int] = field(repr=False)
+    singles: tuple[Assignment, ...] = field(repr=False)
 
     @property
     def best_single(self) -> Assignment:
@@ -54,16 +55,25 @@ class CandidateTable:
 
     @property
     def starts(self) -> list[Assignment]:
-        """Where the search begins: best single, sweet spots, shifted sweet spots; each once."""
-        return list(dict.fromkeys([self.best_single, self.sweet_spot, *(v.assignment for v in self.variants)]))
+        """Where the search begins: best single, sweet spots, shifted sweet spots, whole epochs; each once."""
+        shifted = (variant.assignment for variant in self.variants)
+        return list(dict.fromkeys([self.best_single, self.sweet_spot, *shifted, *self.singles]))
 
-    def whole(self, groups: ModuleGroups, epoch: int) -> Assignment:
-        """All groups from one snapshot."""
-        return tuple(self._numbers[group, epoch] for group in groups.names)
+    def single_epoch(self, assignment: Assignment) -> int | None:
+        """The epoch that an assignment is as a whole, byte for byte; None for a mixture and for the best single."""
+        if assignment == self.best_single or assignment not in self.singles:
+            return None
+        return self.sources[self.singles.index(assignment) + 1].epoch
 
     def epochs(self, groups: ModuleGroups, assignment: Assignment) -> dict[str, int]:
         """Group -> epoch of its source."""
         return {name: self.sources[source].epoch for name, source in zip(groups.names, assignment, strict=True)}
+
+
+def damaged_snapshots(store: SnapshotStore) -> dict[int, str]:
+    """Epoch -> what is wrong with its snapshot, of those that cannot be used; see `SnapshotStore.fault`."""
+    faults = {epoch: store.fault(epoch) for epoch in store.epochs()}
+    return {epoch: fault for epoch, fault in faults.items() if fault is not None}
 
 
 def build_candidates(
@@ -72,6 +82,7 @@ def build_candidates(
     sweet_spots: Mapping[str, int],
     best: BestSingle,
     neighbours: Sequence[int],
+    leave_out: Collection[int] = (),
 ) -> CandidateTable:
     """Collect the candidates; sources with equal bytes in a group count once there, the best single first.
 
@@ -84,17 +95,18 @@ def build_candidates(
         sweet_spots: Group -> epoch.
         best: The best single checkpoint.
         neighbours: Distances in epochs.
+        leave_out: Epochs whose snapshots are not to be used, such as damaged ones.
 
     Raises:
-        ValueError: If a group has no sweet spot or there is no snapshot.
+        ValueError: If a group has no sweet spot or there is no snapshot to use.
         CheckpointError: If a snapshot's record cannot be read.
     """
     missing = [name for name in groups.names if name not in sweet_spots]
-    existing = store.epochs()
+    existing = [epoch for epoch in store.epochs() if epoch not in leave_out]
     if missing or not existing:
-        what = (
-            f"groups {', '.join(missing)} have no sweet spot" if missing else f"there is no snapshot in {store.folder}"
-        )
+        what = f"no snapshot in {store.folder} can be used"
+        if missing:
+            what = f"groups {', '.join(missing)} have no sweet spot"
         raise ValueError(f"{what}; each of {', '.join(groups.names)} needs one with its snapshot")
     centres = {name: _nearest(existing, sweet_spots[name]) for name in groups.names}
     clipped = {name: epoch for name, epoch in centres.items() if epoch != sweet_spots[name]}
@@ -114,7 +126,8 @@ def build_candidates(
         assignment = tuple(numbers[name, shifted[name]] for name in groups.names)
         variants.append(Variant(shift, assignment, shifted))
     sweet_spot = tuple(numbers[name, centres[name]] for name in groups.names)
-    return CandidateTable(sources, candidates, sweet_spot, tuple(variants), clipped, numbers)
+    singles = tuple(tuple(numbers[name, epoch] for name in groups.names) for epoch in epochs)
+    return CandidateTable(sources, candidates, sweet_spot, tuple(variants), clipped, singles)
 
 
 def _sources(

@@ -12,7 +12,7 @@ from torch import Tensor
 from shared.crossover.acceptance import CROSS_FITTED, HELD_OUT, Acceptance, accept, group_means
 from shared.crossover.candidates import CandidateTable
 from shared.crossover.evaluator import ChildEvaluator
-from shared.crossover.luck import INDISTINGUISHABLE, Luck
+from shared.crossover.luck import Luck
 from shared.crossover.search import Assignment, SearchResult
 from shared.crossover.selection import Selection, verdict_sentence
 from shared.crossover.settings import Batches, BestSingle, CrossoverData, CrossoverSettings
@@ -35,11 +35,13 @@ class Finding:
         assignment: Sources of the child found.
         child: Its full state dict; the best single's own where nothing better was found.
         reestimated: Whether its batch-norm statistics were estimated anew.
-        gain_val: Its gain on the groups that chose it; None where that is not finite.
+        gain_val: Its gain on the groups that chose it, choice of batch norm included; None where not finite.
         acceptance: The test; None where there was nothing to test.
         smallest_detectable: Smallest gain that the test could have seen.
         bill: The optimism bill.
-        search: Everything tried.
+        search: Everything that the search on all groups tried.
+        n_candidates: All children looked at, by reruns of the search and for batch norm too.
+        single_epoch: The epoch that the child is as a whole; None for a mixture.
         details: For crossover.json.
     """
 
@@ -55,6 +57,8 @@ class Finding:
     smallest_detectable: float | None
     bill: Luck | None
     search: SearchResult
+    n_candidates: int
+    single_epoch: int | None
     details: dict[str, Any]
 
 
@@ -130,7 +134,8 @@ class Decider:
         means, reestimated = selection.chosen(result.best)
         finding = Finding(
             "declined", "", form, self._num_test_groups(form, reference), result.best, self.best.state, reestimated,
-            0.0, None, None, selection.luck(result), result, self._details(selection, result),
+            0.0, None, None, selection.luck(result), result, selection.num_seen,
+            self.table.single_epoch(result.best), self._details(selection, result),
         )  # fmt: skip
         finding.smallest_detectable = selection.typical_detectable(result, finding.n_groups)
         if not evaluator.check(result.best):
@@ -143,8 +148,24 @@ class Decider:
         gain = float(np.mean(reference - means))
         finding.gain_val = gain if np.isfinite(gain) else None
         if form == CROSS_FITTED:
-            _conclude(finding, accept(selection.cross_fitted(), form))
+            _conclude(finding, self._cross_fitted(selection))
+            finding.n_candidates = selection.num_seen
         return finding
+
+    def _cross_fitted(self, selection: Selection) -> Acceptance:
+        """The test over all groups; one group alone leaves nothing to choose on without it."""
+        if len(selection.reference) < 2:
+            return accept(np.empty(0), CROSS_FITTED, self.settings.blocks)
+        return accept(selection.cross_fitted(), CROSS_FITTED, selection.blocks, self._unseen(selection.evaluator))
+
+    def _unseen(self, pooled: ChildEvaluator) -> NDArray[np.bool_] | None:
+        """Which of the pooled groups come from accept, in the order of their codes; None without an accept fold."""
+        if self._accept is None:
+            return None
+        codes = np.unique(pooled.group)
+        if pooled.groups_known:
+            return np.isin(codes, self._accept.group)
+        return np.arange(len(codes)) >= len(codes) - len(self._accept_reference)  # accept's samples come last
 
     def test_held_out(self, finding: Finding) -> None:
         """The test of a child on the accept fold."""
@@ -190,14 +211,12 @@ class Decider:
 
 
 def _conclude(finding: Finding, outcome: Acceptance) -> None:
-    """Put the outcome of the test into the finding; the cross-fitted form also asks for more than luck."""
+    """Put the outcome of the test into the finding; the bill is told, and decides nothing."""
     finding.acceptance, finding.decision = outcome, outcome.decision
     finding.smallest_detectable = outcome.smallest_detectable
     finding.reason = outcome.reason + verdict_sentence(finding.bill, finding.form)
-    lucky = finding.bill is None or finding.bill.verdict == INDISTINGUISHABLE
-    if finding.form == CROSS_FITTED and outcome.decision == "accepted" and lucky:
-        finding.decision = "declined"
-        finding.reason += " A cross-fitted gain that luck may explain is not accepted."
+    if finding.single_epoch is not None:
+        finding.reason += f" The child is epoch {finding.single_epoch} as a whole, not a mixture."
 
 
 def _nothing_better(finding: Finding) -> str:
@@ -205,6 +224,6 @@ def _nothing_better(finding: Finding) -> str:
     smallest = "unknown" if finding.smallest_detectable is None else f"about {finding.smallest_detectable:.4g}"
     counted = "1 group" if finding.n_groups == 1 else f"{finding.n_groups} groups"
     return (
-        f"The search tried {len(finding.search.tried)} children and found {NOTHING_BETTER}. On {counted} "
+        f"The search tried {finding.n_candidates} children and found {NOTHING_BETTER}. On {counted} "
         f"({finding.form}) the smallest gain that could have been seen is {smallest}."
     )

@@ -15,10 +15,14 @@ group g costs (sum 1), one sweep from a child already computed costs, in validat
 A further sweep finds the outputs of upstream sources in the cache and pays only for what lies below them. The grid
 would take E^G passes. bench/bench_crossover.py counts the calls. What stands between units (pooling, concatenation, the
 loss) and the digests of tensors that no unit returned are paid every time.
+
+A reused output is right only if a unit is a function of weights and inputs and leaves nothing behind. What can be seen
+of that is watched (`shared.crossover.side_effects`), and the rest is tried: whenever other units than before are
+reused, an eighth of the batches is computed a second time without the cache and compared.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -30,17 +34,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from shared.crossover.activations import ActivationCache, CachedUnits, version_of
+from shared.crossover.activations import ActivationCache, CachedUnits, unit_owners, version_of
 from shared.crossover.batch_norm import has_batch_norm, reestimate
 from shared.crossover.search import Assignment
-from shared.crossover.takeover import own_tensors, repeatable, restored
+from shared.crossover.side_effects import NOT_VALID, equal_losses
+from shared.crossover.takeover import copied, own_tensors, random_state, repeatable, restored, set_random_state
 from shared.errors import CheckpointError, TrainingError
 from shared.module_groups import ModuleGroups
 from shared.sample_losses import Step, choose_step, group_of, sample_losses, step_outputs
 
 Batches = Callable[[], Iterable[Any]]
 
-TOLERANCE = 1e-5  # of the loss, relative; a repeated pass of one network on one device is nearly always bit-equal
+VERIFIED_SHARE = 8  # one batch in so many is computed twice where a verification is due
 _MB = 1024 * 1024
 
 
@@ -95,7 +100,7 @@ class ChildEvaluator:
         self._cached = cache_mb > 0
         self._keep_below = int(cache_mb * _MB / 2)
         self._cache = ActivationCache(int(cache_mb * _MB))
-        unit_groups = _unit_owners(module, groups)
+        unit_groups = unit_owners(module, groups)
         self._units = CachedUnits(module, unit_groups, self._weights_key, self._cache)
         self._unit_groups = unit_groups
         self._kept: list[Any] | None = None
@@ -110,6 +115,10 @@ class ChildEvaluator:
         self.num_passes, self.seconds = 0, 0.0
         self._per_call: dict[str, float] = {}
         self._calls_per_pass: dict[str, int] = {}
+        self._num_batches, self._num_verified = 0, 0
+        self._verified: set[Hashable] = set()  # what the verified batches were like, see `_occasions`
+        self._differing: frozenset[str] | None = None  # groups with other sources than in the first child
+        self._first_child: Assignment | None = None
 
     def __enter__(self) -> "ChildEvaluator":
         """Save what must be put back, and take the module over."""
@@ -140,7 +149,8 @@ class ChildEvaluator:
         Raises:
             ValueError: If the assignment does not name one known source for each group.
             CheckpointError: If a source's tensors do not fit the network.
-            TrainingError: If the step does not return what is needed, or the batches are not the same as before.
+            TrainingError: If the step does not return what is needed, the batches are not the same as before, or the
+                cache gave other losses than the network.
         """
         names = self.groups.names
         if len(assignment) != len(names) or not all(0 <= source < len(self.sources) for source in assignment):
@@ -152,6 +162,9 @@ class ChildEvaluator:
                 if self._loaded.get(name) != source:
                     self._copy_in(dict(self.sources[source].load(name)), self.groups.members[name])
                     self._loaded[name] = source
+            self._first_child = self._first_child or assignment
+            pairs = zip(names, assignment, self._first_child, strict=True)
+            self._differing = frozenset(name for name, source, first in pairs if source != first)
             self._memo[assignment] = self._pass(cached=self._cached)
         return self._memo[assignment]
 
@@ -189,22 +202,16 @@ class ChildEvaluator:
         """Compute a child's losses once more without the cache, from its full state.
 
         Returns:
-            True if they are equal within 1e-5 relative; False, which only happens without the cache, if the network
-            itself does not repeat its losses.
+            True if they are equal within 1e-5 relative; False, which only happens where nothing was reused, if the
+            network itself does not repeat its losses.
 
         Raises:
             TrainingError: If the cache gave other losses than the network.
         """
         known, fresh = self.losses(assignment), self.state_losses(self.state(assignment))
-        finite = np.abs(fresh[np.isfinite(fresh)])
-        # Losses near zero are measured against the mean loss: a relative error of 1e-9 of a loss decides nothing.
-        floor = TOLERANCE * float(finite.mean()) if len(finite) else 0.0
-        equal = bool(np.isclose(known, fresh, rtol=TOLERANCE, atol=floor, equal_nan=True).all())
-        if not equal and self._cached:
-            raise TrainingError(
-                "caching is not valid for this module: a unit is not a function of weights and inputs; "
-                "set callbacks.crossover.cache_mb=0"
-            )
+        equal = equal_losses(known, fresh)
+        if not equal and any(self._units.reused.values()):
+            raise TrainingError(NOT_VALID)
         return equal
 
     @property
@@ -212,12 +219,15 @@ class ChildEvaluator:
         """What was computed so far: passes, seconds, unit calls, and their forward time in full passes."""
         full = sum(self._per_call[name] * calls for name, calls in self._calls_per_pass.items())
         spent = sum(self._per_call.get(name, 0.0) * calls for name, calls in self._units.computed.items())
+        verified = self._num_verified / self._num_batches if self._num_batches else 0.0
         return {
             "passes": self.num_passes,
-            "equivalent_passes": spent / full if full > 0 else float(self.num_passes),
+            "equivalent_passes": (spent / full if full > 0 else float(self.num_passes)) + verified,
+            "verified_batches": self._num_verified,
             "seconds": self.seconds,
             "unit_calls_computed": dict(self._units.computed),
             "unit_calls_reused": dict(self._units.reused),
+            "not_reused": dict(self._units.not_reused) if self._cached else {},
         }
 
     def _weights_key(self, unit: str) -> str:
@@ -232,11 +242,10 @@ class ChildEvaluator:
     def _chosen_step(self, batch: Any) -> Step:
         """The step to call, found on the first batch."""
         if self._step is None:
-            leaves, spec = tree_flatten(batch)
-            # A copy, since the trial must not write into the batch.
-            trial = tree_unflatten([leaf.clone() if _is_tensor(leaf) else leaf for leaf in leaves], spec)
+            trial = copied(batch)  # the trial must not write into the batch
             with self._uncounted():
                 self._step = choose_step(self.module, trial)
+            self._units.begin_anew()
         return self._step
 
     def _step_of_first_batch(self) -> Step:
@@ -269,14 +278,13 @@ class ChildEvaluator:
         first = self.num_passes == 0
         before = dict(self._units.computed)
         self._units.active, self._units.timed = cached, first
-        losses, groups = [], []
+        reused, stopped = sum(self._units.reused.values()), self._units.stopped
         try:
-            with torch.inference_mode(False), torch.no_grad(), repeatable(self.module):
-                for number, batch in enumerate(self._moved_batches()):
-                    batch_losses, group = self._batch_losses(batch, number)
-                    losses.append(batch_losses)
-                    groups.append(group)
+            losses, groups = self._all_batches()
+            if self._units.stopped and not stopped and sum(self._units.reused.values()) > reused:
+                losses, groups = self._all_batches()  # what was reused may not have been right; now nothing is
         finally:
+            self._units.end_pass()
             self._units.active = self._units.timed = False
         if first:
             self._calls_per_pass = {name: calls - before[name] for name, calls in self._units.computed.items()}
@@ -289,10 +297,51 @@ class ChildEvaluator:
         self.seconds += time.perf_counter() - started
         return np.concatenate(losses) if losses else np.empty(0)
 
+    def _all_batches(self) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64] | None]]:
+        """Losses and groups of each batch."""
+        losses, groups, seen = [], [], set[Hashable]()
+        stride = min(VERIFIED_SHARE, self._num_batches or VERIFIED_SHARE)
+        with torch.inference_mode(False), torch.no_grad(), repeatable(self.module):
+            self._units.begin_pass()
+            for number, batch in enumerate(self._moved_batches()):
+                due = self._units.active and not self._units.stopped and number % stride == self.num_passes % stride
+                copy, random = (copied(batch), random_state(self.module)) if due else (None, None)
+                before = dict(self._units.reused)
+                batch_losses, group = self._batch_losses(batch, number)
+                occasions = self._occasions(before) - self._verified if random is not None else set()
+                if occasions and random is not None:
+                    self._verify(copy, number, batch_losses, random)
+                    seen |= occasions
+                losses.append(batch_losses)
+                groups.append(group)
+        self._verified |= seen
+        self._num_batches = len(losses)
+        return losses, groups
+
+    def _occasions(self, before: Mapping[str, int]) -> set[Hashable]:
+        """What of a batch asks for a verification, once: the units reused in it, and each group crossed in."""
+        if self._units.stopped:
+            return set()
+        units = frozenset(name for name, calls in self._units.reused.items() if calls > before[name])
+        return {units, *(self._differing or ())} if units else set()
+
+    def _verify(self, batch: Any, number: int, known: NDArray[np.float64], random: list[Tensor]) -> None:
+        """Compute a batch without the cache, from the random state that it began with, and compare.
+
+        Raises:
+            TrainingError: If the losses differ.
+        """
+        with self._uncounted(), set_random_state(self.module, random), self._forward_context():
+            outputs = step_outputs(self.module, batch, number, self._chosen_step(batch))
+            fresh = np.asarray(sample_losses(self.module, outputs).cpu().numpy(), dtype=np.float64)
+        self._num_verified += 1
+        if not equal_losses(known, fresh):
+            raise TrainingError(NOT_VALID)
+
     def _batch_losses(self, batch: Any, number: int) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
         """Losses and groups of one batch; the batch may be written into, which ends its being kept."""
         leaves, spec = tree_flatten(batch)
-        tensors = [leaf for leaf in leaves if _is_tensor(leaf)]
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         known = self._digests.get(number) if self._kept is not None else None
         self._units.begin_batch(tensors, known or [None] * len(tensors))
         versions = [version_of(tensor) for tensor in tensors]
@@ -300,6 +349,7 @@ class ChildEvaluator:
         with self._forward_context():
             step = self._chosen_step(batch)
             outputs = step_outputs(self.module, batch, number, step)
+        self._units.end_batch()
         if versions != [version_of(tensor) for tensor in tensors]:
             self._kept, self._keep_below = None, 0
         self._digests[number] = self._units.digests(tensors)
@@ -316,7 +366,9 @@ class ChildEvaluator:
         kept, size = [], 0
         for batch in self._batches():
             moved = move_data_to_device(batch, device)
-            size += sum(leaf.numel() * leaf.element_size() for leaf in tree_flatten(moved)[0] if _is_tensor(leaf))
+            size += sum(
+                leaf.numel() * leaf.element_size() for leaf in tree_flatten(moved)[0] if isinstance(leaf, Tensor)
+            )
             if size <= self._keep_below:
                 kept.append(moved)
             else:
@@ -343,16 +395,3 @@ class ChildEvaluator:
                 "another order): the loader must give the same samples in the same order, without shuffling"
             )
         self._group = group
-
-
-def _unit_owners(module: nn.Module, groups: ModuleGroups) -> dict[str, list[str]]:
-    """Unit -> the groups that own one of its tensors."""
-    owners = {name: groups.owner(name) for name in groups.shapes}
-    return {
-        unit: sorted({owner for name, owner in owners.items() if name.startswith(f"{unit}.")})
-        for unit in groups.units(module)
-    }
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor)

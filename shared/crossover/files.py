@@ -36,8 +36,7 @@ def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, A
             save_file(tensors, temporary, {_METADATA: json.dumps(metadata, sort_keys=True)})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"weights {path} cannot be written ({error}); free disk space or choose another paths.outputs, then go on "
-            "with resume=auto"
+            f"weights {path} cannot be written ({error}); free disk space, then go on with resume=auto"
         ) from error
 
 

@@ -44,6 +44,11 @@ class Selection:
         self._expected = len(table.starts) + sum(len(options) - 1 for options in table.candidates)
 
     @property
+    def num_seen(self) -> int:
+        """Children looked at so far: by every search, reruns without a block included, and for batch norm."""
+        return len(self._means) + len(self._reestimated)
+
+    @property
     def order(self) -> range:
         """Groups as they were named, upstream first."""
         return range(len(self.table.candidates))
@@ -97,6 +102,11 @@ class Selection:
         state = self.evaluator.state(assignment)
         return {**state, **self._statistics[assignment]} if reestimated else state
 
+    @property
+    def blocks(self) -> int:
+        """Blocks of the cross-fitted form."""
+        return min(self.settings.blocks, len(self.reference))
+
     def cross_fitted(self) -> Gains:
         """Held-out gain of each group, (n,): search and batch-norm choice rerun without its block."""
         return cross_fit(
@@ -137,6 +147,7 @@ def verdict_sentence(bill: Luck | None, form: str) -> str:
         return ""
     part = "val and accept together" if form == CROSS_FITTED else "val"
     return (
-        f" The search tried {bill.n_candidates} children on {part} and gained {bill.seen:.4g} there, where luck alone "
-        f"would give {bill.expected:.4g}: {bill.verdict}."
+        f" The search tried {bill.n_searched} children on {part} and gained {bill.seen:.4g} there, before any choice "
+        f"of batch-norm statistics; about {bill.expected:.4g} of that is luck and {bill.left:.4g} is left: "
+        f"{bill.verdict}."
     )

@@ -1,7 +1,7 @@
 """The averaged rows of the table: uniform soup, greedy soup, LAWA, each with the better batch-norm statistics."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ def build_soups(
     settings: CrossoverSettings,
     progress: Progress,
     loss_key: str,
+    leave_out: Collection[int] = (),
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Make the rows from all snapshots; none where there is no snapshot.
+    """Make the rows from all snapshots that can be used; none where there is no such snapshot.
 
     Args:
         evaluator: On the select part, entered.
@@ -36,11 +37,12 @@ def build_soups(
         settings: Of the crossover.
         progress: Told how far the greedy soup is.
         loss_key: Metric of the snapshots that the greedy soup is ordered by.
+        leave_out: Epochs whose snapshots are not to be used, such as damaged ones.
 
     Returns:
         Row -> full state dict, and for crossover.json row -> {members, loss, batch_norm}.
     """
-    epochs = store.epochs()
+    epochs = [epoch for epoch in store.epochs() if epoch not in leave_out]
     if not epochs:
         return {}, {}
 

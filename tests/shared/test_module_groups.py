@@ -100,6 +100,7 @@ def test_a_prefix_stops_at_a_name_boundary():
         ({**GROUPS, "body": "body."}, r"module group body has 'body\.'; a list of prefixes"),
         ({**GROUPS, "body": []}, r"module group body has no prefix"),
         ({}, r"the module groups are empty"),
+        ({"CON": ["embedding", "scale"], "con": ["body", "output"]}, "CON and con differ only in case.*rename one"),
     ],
 )
 def test_groups_that_do_not_partition_are_refused(groups, sentence):
@@ -123,6 +124,17 @@ def test_views_of_one_memory_in_two_groups_are_refused():
 def test_a_module_without_tensors_is_refused():
     with pytest.raises(ConfigError, match="ReLU has no parameter and no buffer"):
         ModuleGroups.of(nn.ReLU(), {"all": ["x"]})
+
+
+@pytest.mark.parametrize(
+    ("lazy", "names"), [(nn.LazyLinear(3), r"head\.weight, head\.bias are"), (nn.LazyBatchNorm1d(affine=False), "head")]
+)
+def test_a_lazy_module_before_its_first_batch_is_named(lazy, names):
+    module = nn.ModuleDict({"stem": nn.Linear(2, 2), "head": lazy})
+    with pytest.raises(ConfigError, match=f"^{names}.* not initialised yet.*run one batch .* known sizes"):
+        ModuleGroups.of(module)
+    lazy(torch.zeros(4, 2))
+    assert ModuleGroups.of(module).names == ("stem", "head")
 
 
 def test_missing_parts_and_names_are_named():

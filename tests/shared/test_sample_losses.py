@@ -7,7 +7,7 @@ from torch import nn
 
 import shared.sample_losses as losses_module
 from shared.errors import TrainingError
-from shared.sample_losses import choose_step, group_of, sample_losses, step_outputs
+from shared.sample_losses import choose_step, group_of, sample_losses, step_outputs, widen_binary
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
 
@@ -127,3 +127,93 @@ def test_groups_from_batch_or_outputs():
     assert group_of({"group_index": index}, {}).dtype == torch.int64
     assert group_of((LOGITS,), {"group_index": index}).tolist() == [3, 4]
     assert group_of((LOGITS,), {}) is None
+
+
+# -- one logit ----------------------------------------------------------------------------------------------------
+
+SHAPES = [((3,), (3,)), ((3, 1), (3,)), ((3, 1), (3, 1))]
+
+
+@pytest.mark.parametrize(("logit_shape", "target_shape"), SHAPES)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bool])
+def test_one_logit_is_binary_in_every_form(logit_shape, target_shape, dtype):
+    z, y = torch.tensor([0.0, 2.0, -300.0]), torch.tensor([1, 0, 1])
+    outputs = {"logits": z.reshape(logit_shape), "target": y.reshape(target_shape).to(dtype)}
+    assert sample_losses(nn.Identity(), outputs).tolist() == pytest.approx([0.693147, 2.126928, 300.0], abs=1e-6)
+    logits, target = widen_binary(outputs["logits"], outputs["target"])
+    assert logits.tolist() == [[0.0, 0.0], [0.0, 2.0], [0.0, -300.0]]
+    assert (target.tolist(), target.dtype) == ([1, 0, 1], torch.int64)
+    torch.testing.assert_close(logits.softmax(1)[:, 1], z.sigmoid())
+
+
+def test_one_logit_for_each_pixel():
+    z, y = torch.randn(2, 1, 4), torch.tensor([[0, 1, 1, 0], [1, 1, 0, 0]])
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    each = nn.functional.binary_cross_entropy_with_logits(z[:, 0].double(), y.double(), reduction="none")
+    found = sample_losses(nn.Identity(), {"logits": z, "target": y, "target_mask": mask})
+    torch.testing.assert_close(found, torch.stack([each[0, :2].mean(), each[1].mean()]))
+
+
+def test_what_is_not_one_logit_with_two_classes_stays():
+    for logits, target in [
+        (LOGITS, torch.tensor([0, 1, 0])), (LOGITS, torch.zeros(3, 2)), (torch.zeros(3, 1), torch.tensor([0, 1, 2])),
+        (torch.zeros(3), torch.tensor([0.2, 0.0, 1.0])), (torch.zeros(3, 1), torch.zeros(4)),
+    ]:  # fmt: skip
+        kept = widen_binary(logits, target)
+        assert kept[0] is logits
+        assert kept[1] is target
+    half = sample_losses(nn.Identity(), {"logits": torch.zeros(1), "target": torch.tensor([0.5])})
+    assert half.item() == pytest.approx(0.693147, abs=1e-6)
+    with pytest.raises(TrainingError, match=r"logits \(3, 1\) and a torch.int64 target \(3,\) .* 0/1 for one logit"):
+        sample_losses(nn.Identity(), {"logits": torch.zeros(3, 1), "target": torch.tensor([0, 1, 2])})
+
+
+# -- targets of the logits' shape -----------------------------------------------------------------------------------
+
+
+def by_hand(target):
+    return -(target.double() * LOGITS.double().log_softmax(1)).sum(1)
+
+
+def binary(target):
+    return nn.functional.binary_cross_entropy_with_logits(LOGITS.double(), target.double(), reduction="none").mean(1)
+
+
+@pytest.mark.parametrize("rows", [[[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_soft_and_one_hot_targets_are_those_of_a_softmax(rows, dtype):
+    target = torch.tensor(rows, dtype=dtype)
+    torch.testing.assert_close(sample_losses(nn.Identity(), {"logits": LOGITS, "target": target}), by_hand(target))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]]),
+        torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+        torch.tensor([[1, 0], [0, 1], [1, 0]]),
+        torch.tensor([[1, 0], [0, 1], [1, 0]]).bool(),
+        torch.tensor([[1.5, -0.5], [0.0, 1.0], [1.0, 0.0]]),
+    ],
+    ids=["two labels", "no label", "integers", "bool", "negative"],
+)
+def test_other_targets_of_that_shape_are_labels_for_themselves(target):
+    torch.testing.assert_close(sample_losses(nn.Identity(), {"logits": LOGITS, "target": target}), binary(target))
+
+
+def test_masks_and_soft_targets():
+    target = torch.tensor([[0.9, 0.1], [float("nan"), 7.0], [0.0, 1.0]])
+    whole = sample_losses(
+        nn.Identity(), {"logits": LOGITS, "target": target, "target_mask": torch.tensor([True, False, True])}
+    )
+    torch.testing.assert_close(whole, by_hand(target).nan_to_num(0.0))
+    target = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
+    by_class = {"logits": LOGITS, "target": target, "target_mask": torch.ones(3, 2)}
+    torch.testing.assert_close(sample_losses(nn.Identity(), by_class), binary(target))
+
+
+def test_soft_targets_of_pixels():
+    logits, target = torch.randn(2, 3, 4), torch.randn(2, 3, 4).softmax(1)
+    each = -(target.double() * logits.double().log_softmax(1)).sum(1)
+    found = sample_losses(nn.Identity(), {"logits": logits, "target": target})
+    torch.testing.assert_close(found, each.mean(1), rtol=1e-6, atol=1e-6)

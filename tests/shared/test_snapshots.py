@@ -13,6 +13,8 @@ from shared.module_groups import ModuleGroups
 from shared.snapshots import SnapshotStore
 from shared.weights import weights_sha256
 
+REMEDY = "free disk space, then go on with resume=auto$"
+
 
 def parts(value: float, frozen: float = 0.0) -> dict[str, dict[str, torch.Tensor]]:
     return {"body": {"body.weight": torch.full((64, 64), value)}, "stem": {"stem.weight": torch.full((32,), frozen)}}
@@ -157,7 +159,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_others(store, monkeypatch, f
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"snapshot .*e0003 cannot be written .*No space left.*are untouched"):
+    with pytest.raises(CheckpointError, match=r"e0003 cannot be written .*No space left.*untouched; " + REMEDY):
         store.write(3, 30, parts(3.0, 9.0), {"val/loss": 1.0})
     assert files(store) == before
     assert not store.path(3).exists()
@@ -172,7 +174,7 @@ def test_a_writer_that_runs_out_of_space_half_way_leaves_nothing(store, monkeypa
         raise snapshots.SafetensorError("Error while serializing: No space left on device")
 
     monkeypatch.setattr(snapshots, "save_file", half)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(CheckpointError, match=f"No space left.*{REMEDY}"):
         store.write(3, 30, parts(3.0, 9.0), {})
     assert files(store) == before
 

@@ -141,7 +141,8 @@ def test_one_against_rest_abstains_where_a_class_is_rare():
     ("target", "num_groups", "reason"),
     [
         (torch.ones(30, dtype=torch.int64), 10, "nothing can be fitted: all 30 samples are of class 1"),
-        (torch.arange(30) % 3, 1, "nothing can be fitted: 1 group, 2 are needed to try a fit on others"),
+        (torch.arange(30) % 3, 1, "nothing can be fitted: 1 group, 6 are needed to tell a gain from chance"),
+        (torch.arange(30) % 3, 5, "nothing can be fitted: 5 groups, 6 are needed to tell a gain from chance"),
     ],
 )
 def test_where_nothing_can_be_fitted_it_is_identity(target, num_groups, reason):
@@ -149,6 +150,18 @@ def test_where_nothing_can_be_fitted_it_is_identity(target, num_groups, reason):
     choice = choose_calibrator(logits, target, groups(30, num_groups))
     assert (choice.method, choice.reason, choice.cv) == ("identity", reason, {})
     torch.testing.assert_close(choice.calibrator(logits), logits)
+
+
+def test_six_groups_are_enough_to_try():
+    assert choose(3.0, num_groups=5).method == "identity"
+    assert choose(3.0, num_groups=6).method == "temperature"
+
+
+def test_doubtful_logits_carry_their_warning_fitted_or_not():
+    logits, target = planted(200, 3, 1.0, seed=0)
+    for num_groups in (1, 20):
+        warnings = choose_calibrator(logits.clamp(min=0) / 100, target, groups(200, num_groups)).warnings
+        assert any("every logit lies between 0 and 1" in sentence for sentence in warnings)
 
 
 def test_separable_samples_carry_their_warning():
@@ -172,7 +185,7 @@ def test_only_the_methods_asked_for_are_tried():
     [
         ({"logits": torch.tensor([[float("nan"), 1.0], [0.0, 1.0]])}, DataError, "not finite .* in 1 of 2 rows"),
         ({"logits": torch.tensor([[float("-inf"), 1.0], [0.0, 1.0]])}, DataError, "not finite .* in 1 of 2 rows"),
-        ({"logits": torch.tensor([[0.2, 0.8], [0.5, 0.5]])}, DataError, "look like probabilities .all 2 rows sum to 1"),
+        ({"logits": torch.tensor([[0.2, 0.8], [0.5, 0.5]])}, DataError, "look like probabilities .2 of 2 rows sum to"),
         ({"logits": torch.ones(2)}, ValueError, r"logits have shape \(2,\)"),
         ({"logits": torch.ones(2, 1)}, ValueError, "C >= 2 is needed"),
         ({"target": torch.tensor([0, 2])}, DataError, "target holds 0 to 2; allowed are 0 to 1"),

@@ -66,10 +66,15 @@ def test_point_predictions_have_nothing_to_calibrate():
     assert choice.as_dict()["variance_scale"] is None
 
 
-def test_one_group_is_not_enough():
-    choice = choose_variance(*heads(4.0), np.zeros(400, dtype=int))
+@pytest.mark.parametrize(("num_groups", "said"), [(1, "1 group"), (5, "5 groups")])
+def test_few_groups_are_not_enough(num_groups, said):
+    choice = choose_variance(*heads(4.0), np.arange(400) % num_groups)
     assert (choice.method, choice.calibrator) == ("identity", None)
-    assert "1 group, 2 are needed" in choice.reason
+    assert choice.reason == f"nothing can be fitted: {said}, 6 are needed to tell a gain from chance"
+
+
+def test_six_groups_are_enough():
+    assert choose_variance(*heads(4.0), np.arange(400) % 6).method == "variance"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -6,13 +7,14 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from shared.callbacks.crossover import ParameterCrossover
 from shared.callbacks.sweet_spot import SweetSpotCheckpoint
+from shared.callbacks.temperature_scaling import TemperatureScaling
 from shared.checkpoint_io import load_checkpoint
 from shared.crossover import load_state
-from shared.errors import ConfigError
+from shared.errors import ConfigError, LeakError
 
 
 class Plain(LightningModule):
@@ -120,6 +122,86 @@ def test_without_an_accept_part_the_test_is_cross_fitted(tmp_path):
     trainer.fit(module, loader(64, 0), loader(48, 1))
     assert crossover.result.details["form"] == "cross-fitted"
     assert crossover.result.details["n_groups"] == 32
+
+
+# -- what the accept samples may not be ------------------------------------------------------------------------------
+
+
+def refused(folder, accept, train=None, val=None, behind=()):
+    """The sentence; nothing may have been written by then."""
+    callbacks = [SweetSpotCheckpoint(), ParameterCrossover(accept=accept), *behind]
+    trainer = make_trainer(folder, callbacks, epochs=6, enable_checkpointing=False)
+    with pytest.raises(LeakError) as raised:
+        trainer.fit(Plain(), train or loader(32, 0), val or loader(32, 1))
+    assert not (folder / "crossover.json").exists()
+    assert not (folder / "crossover_final.safetensors").exists()
+    return str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_accept_samples_that_train_or_choose_are_refused(tmp_path, name):
+    same = loader(48, 2)
+    assert refused(tmp_path, same, **{name: same}).startswith(f"the accept loader is the {name} loader itself; give it")
+    other = DataLoader(same.dataset, batch_size=8)
+    assert f"shares its dataset with the {name} loader" in refused(tmp_path, other, **{name: same})
+    first, second = (DataLoader(Subset(same.dataset, rows), batch_size=16) for rows in (range(32), range(30, 48)))
+    assert f"shares 2 samples of one dataset with the {name} loader" in refused(tmp_path, second, **{name: first})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_accept_samples_that_calibrate_are_refused(tmp_path):
+    kept = loader(48, 2)
+    message = refused(tmp_path, kept, behind=[TemperatureScaling(calibrate=kept)])
+    assert message.startswith("the accept loader is the calibrate loader itself")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_datamodules_accept_samples_are_compared_too(tmp_path):
+    class Leaking(Data):
+        def __init__(self):
+            super().__init__()
+            self.same = loader(48, 1)
+
+        def val_dataloader(self):
+            return self.same
+
+        def accept_dataloader(self):
+            return DataLoader(self.same.dataset, batch_size=4)
+
+    trainer = make_trainer(tmp_path, [SweetSpotCheckpoint(), ParameterCrossover()], epochs=6)
+    with pytest.raises(LeakError, match="the accept loader shares its dataset with the val loader"):
+        trainer.fit(Plain(), datamodule=Leaking())
+
+
+class WithTest(Plain):
+    def test_step(self, batch, batch_idx):
+        return self.validation_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_test_on_the_accept_samples_is_refused(tmp_path):
+    module, kept = WithTest(), loader(60, 2)
+    callbacks = [SweetSpotCheckpoint(), ParameterCrossover(accept=kept)]
+    trainer = make_trainer(tmp_path, callbacks, epochs=6, enable_checkpointing=False)
+    trainer.fit(module, loader(32, 0), loader(32, 1))
+    trainer.test(module, loader(32, 3), verbose=False)
+    with pytest.raises(LeakError, match="the accept loader is the test loader itself"):
+        trainer.test(module, kept, verbose=False)
+
+
+# -- best single -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("monitor", "told"), [(None, True), ("val/loss", False)])
+def test_it_warns_where_only_snapshots_compete(tmp_path, monitor, told):
+    callbacks = [SweetSpotCheckpoint(), ParameterCrossover(), ModelCheckpoint(tmp_path / "ckpt", monitor=monitor)]
+    trainer = make_trainer(tmp_path, callbacks, epochs=1, fast_dev_run=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        callbacks[1].setup(trainer, Plain(), "fit")
+    said = [str(warning.message) for warning in caught]
+    assert any('add ModelCheckpoint(monitor="val/loss") for every epoch' in sentence for sentence in said) is told
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -9,8 +9,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from shared.calibrators import load_calibrator
+from shared.callbacks import temperature_scaling
+from shared.callbacks.crossover import ParameterCrossover
+from shared.callbacks.sweet_spot import SweetSpotCheckpoint
 from shared.callbacks.temperature_scaling import TemperatureScaling
 from shared.errors import ConfigError, DataError, LeakError, TrainingError
+from shared.loader_overlap import refuse_shared_samples
+from shared.sample_losses import widen
 from tests.shared.calibrators.samples import planted
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -82,10 +87,11 @@ def loader(number=600, seed=0, batch_size=64):
     return DataLoader(TensorDataset(inputs.float(), target), batch_size=batch_size)
 
 
-def fit(folder, callback, module=None, train=None, val=None, datamodule=None):
+def fit(folder, callback, module=None, train=None, val=None, datamodule=None, before=(), behind=(), **settings):
     trainer = lightning.Trainer(
         max_epochs=1, limit_train_batches=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, callbacks=[callback],
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        callbacks=[*before, callback, *behind], **settings,
     )  # fmt: skip
     module = module or PlainModule()
     if datamodule is not None:
@@ -201,8 +207,64 @@ def test_overlapping_subsets_are_refused_and_disjoint_ones_are_not(tmp_path):
 def test_shared_samples_and_groups_are_refused(tmp_path, rows, message):
     val = DataLoader(Coded(range(0, 400 if rows[0] < 400 else 401)), batch_size=100)
     train = DataLoader(Coded(range(3000, 3100)), batch_size=100)
+    ours = DataLoader(Coded(rows))
     with pytest.raises(LeakError, match=message):
-        fit(tmp_path, TemperatureScaling(calibrate=DataLoader(Coded(rows))), CodedModule(), train=train, val=val)
+        fit(tmp_path, TemperatureScaling(calibrate=ours), CodedModule(), train=train, val=val)
+    with pytest.raises(LeakError, match=message.replace("the val", "the train")):
+        fit(tmp_path, TemperatureScaling(calibrate=ours), CodedModule(), train=val, val=train)
+
+
+def test_the_accept_samples_of_a_crossover_are_refused(tmp_path):
+    whole = loader(900).dataset
+    crossover = ParameterCrossover(accept=DataLoader(Subset(whole, range(300)), batch_size=100))
+    callback = TemperatureScaling(calibrate=DataLoader(Subset(whole, range(290, 900)), batch_size=100))
+    with pytest.raises(LeakError, match="the accept loader shares 10 samples of one dataset with the calibrate loader"):
+        fit(tmp_path, callback, before=[SweetSpotCheckpoint(), crossover])  # before the search, not after it
+    with pytest.raises(LeakError, match="the calibrate loader shares 10 samples of one dataset with the accept loader"):
+        refuse_shared_samples("calibrate", callback.kept_loader(lightning.Trainer())[1], {"accept": crossover.accept})
+
+
+def test_a_test_on_the_calibrate_samples_is_refused(tmp_path):
+    class Tested(PlainModule):
+        def test_step(self, batch, batch_idx):
+            return self.validation_step(batch, batch_idx)
+
+    kept = loader(seed=3)
+    module = fit(tmp_path, TemperatureScaling(calibrate=kept), Tested())
+    module.trainer.test(module, loader(seed=4), verbose=False)
+    with pytest.raises(LeakError, match="the calibrate loader is the test loader itself"):
+        module.trainer.test(module, kept, verbose=False)
+
+
+# -- which weights ------------------------------------------------------------------------------------------------
+
+
+def test_a_crossover_behind_it_is_refused(tmp_path):
+    sweet_spot, kept = SweetSpotCheckpoint(), loader(seed=3)
+    with pytest.raises(ConfigError, match=r"stands before ParameterCrossover .* put it behind"):
+        fit(tmp_path, TemperatureScaling(calibrate=kept), behind=[sweet_spot, ParameterCrossover()])
+    engine = [SweetSpotCheckpoint(at_fit_end=False), ParameterCrossover(at_fit_end=False)]
+    fit(tmp_path, TemperatureScaling(at_fit_end=False), behind=engine)  # the engine has an order of its own
+
+
+def test_without_a_crossover_it_says_once_which_weights(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(temperature_scaling, "rank_zero_info", said.append)
+    fit(tmp_path, TemperatureScaling(calibrate=loader(60, seed=3)))
+    (sentence,) = said
+    assert "calibrates the weights that the module holds at the end of the fit, not those of the best" in sentence
+    crossed = [SweetSpotCheckpoint(), ParameterCrossover()]
+    fit(tmp_path, TemperatureScaling(calibrate=loader(seed=3)), before=crossed, fast_dev_run=True)
+    assert len(said) == 1
+
+
+def test_a_trial_run_leaves_an_earlier_fits_files_alone(tmp_path):
+    for name in ("calibrator.safetensors", "calibration.json"):
+        (tmp_path / name).write_bytes(b"of an earlier fit")
+    callback = TemperatureScaling(calibrate=loader(seed=3))
+    fit(tmp_path, callback, fast_dev_run=True)
+    assert callback.choice is None
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"of an earlier fit"}
 
 
 # -- what heads return --------------------------------------------------------------------------------------------
@@ -231,9 +293,43 @@ def test_stated_variances_are_scaled(tmp_path):
     assert float(load_calibrator(tmp_path / "calibrator.safetensors").scale) == content["variance_scale"]
 
 
+@pytest.mark.parametrize(("columns", "dtype"), [(slice(1, 2), torch.int64), (1, torch.float32)], ids=["(B, 1)", "(B,)"])
+def test_a_binary_head_with_one_logit(tmp_path, columns, dtype):
+    inputs, target = planted(600, 2, 1.0, seed=3)
+    inputs = (inputs - inputs[:, :1]).float()  # (0, z)
+    data = DataLoader(TensorDataset(inputs, target), batch_size=64)
+    one = Head(lambda batch: {"logits": 3 * batch[0][:, columns], "target": batch[1].to(dtype)})
+    callback = TemperatureScaling(calibrate=data, methods=["temperature"])
+    fit(tmp_path, callback, one)
+    two = TemperatureScaling(methods=["temperature"]).run(3 * inputs, target, np.arange(600), domain_names=())
+    assert callback.choice.as_dict() == two.as_dict()
+    assert callback.choice.temperature == pytest.approx(3.0, rel=0.15)
+    stated = torch.tensor([[3.0], [-6.0]])
+    calibrated = callback.calibrator(widen(stated))
+    torch.testing.assert_close(calibrated[:, 1:] - calibrated[:, :1], stated / callback.choice.temperature)
+
+
+def test_one_hot_targets_are_classes(tmp_path):
+    hot = Head(lambda b: {"logits": 3 * b[0], "target": nn.functional.one_hot(b[1], 3).float()})
+    callback = TemperatureScaling(calibrate=loader(200, seed=3))
+    fit(tmp_path, callback, hot)
+    assert callback.choice.method == "temperature"
+
+
+def test_doubtful_logits_are_told(tmp_path):
+    small = Head(lambda b: {"logits": b[0].relu() / 100, "target": b[1]})
+    with pytest.warns(UserWarning, match="TemperatureScaling: every logit lies between 0 and 1"):
+        fit(tmp_path, TemperatureScaling(calibrate=loader(seed=3)), small)
+
+
 @pytest.mark.parametrize(
     ("outputs", "error", "message"),
     [
+        (
+            lambda b: {"logits": b[0], "target": b[0].softmax(1)},
+            TrainingError,
+            r"target \(600, 3\) that is not one-hot",
+        ),
         (lambda b: {"logits": b[0] * torch.nan, "target": b[1]}, DataError, "logits are not finite"),
         (lambda b: {"logits": b[0].softmax(1), "target": b[1]}, DataError, "logits look like probabilities"),
         (lambda b: {"logits": {"a": b[0]}, "target": b[1]}, TrainingError, "returns no tensor under logits"),

@@ -101,17 +101,20 @@ def test_equivalent_passes_are_one_for_a_full_pass_and_less_for_a_leaf():
         assert 1.0 < evaluator.cost["equivalent_passes"] < 2.0
 
 
-def test_a_unit_with_state_is_caught_by_the_check():
+@pytest.mark.parametrize("cache_mb", [0, 64])
+def test_a_unit_with_state_is_not_reused_and_the_check_says_that_it_does_not_repeat(cache_mb):
     module, batches = Stateful(), make_batches()
     groups, sources = make_sources(module, 2)
-    with ChildEvaluator(module, groups, sources, lambda: batches) as evaluator:
+    with ChildEvaluator(module, groups, sources, lambda: batches, cache_mb) as evaluator:
         evaluator.losses((0, 0, 0, 0))
-        with pytest.raises(
-            TrainingError, match=r"caching is not valid for this module: .*callbacks.crossover.cache_mb=0"
-        ):
-            evaluator.check((0, 1, 0, 0))
-    with ChildEvaluator(module, groups, sources, lambda: batches, cache_mb=0) as evaluator:
         assert evaluator.check((0, 1, 0, 0)) is False
+        reasons = evaluator.cost["not_reused"]
+    assert sum(evaluator.cost["unit_calls_reused"].values()) == 0
+    if cache_mb:
+        assert reasons["backbone"] == "its call changes backbone.calls"
+        assert reasons["a"] == "backbone is not reused either (its call changes backbone.calls)"
+    else:
+        assert reasons == {}
 
 
 @pytest.mark.parametrize("cache_mb", [0, 64])

@@ -5,6 +5,8 @@ from shared.crossover.files import load_metadata, load_state, save_state
 from shared.errors import CheckpointError
 from tests.shared.crossover.networks import Tied
 
+REMEDY = "free disk space, then go on with resume=auto$"
+
 
 def test_round_trip_with_tied_weights_and_odd_layouts(tmp_path):
     state = {**Tied().state_dict(), "t": torch.arange(6.0).reshape(2, 3).t(), "n": torch.tensor(3)}
@@ -55,7 +57,7 @@ def test_a_failed_write_leaves_the_former_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "save_file", full)
-    with pytest.raises(CheckpointError, match=r"x.safetensors cannot be written .*No space left"):
+    with pytest.raises(CheckpointError, match=r"x.safetensors cannot be written .*No space left.*; " + REMEDY):
         save_state(path, {"w": torch.ones(2)}, {})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]

@@ -7,8 +7,7 @@ import torch
 
 from shared.crossover import BestSingle, CrossoverData, CrossoverSettings, load_metadata, load_state, run_crossover
 from shared.crossover.acceptance import CROSS_FITTED, HELD_OUT
-from shared.crossover.candidates import build_candidates
-from shared.errors import CheckpointError, LeakError, TrainingError
+from shared.errors import LeakError, TrainingError
 from shared.module_groups import ModuleGroups
 from shared.report.schema import report_schema
 from shared.snapshots import SnapshotStore
@@ -112,8 +111,12 @@ def test_the_report_part_fits_its_schema(tmp_path):
     assert written["form"] == CROSS_FITTED
     assert written["n_groups"] == 24
     assert {variant["shift"] for variant in written["variants"]} == {-4, -2, 2, 4}
-    assert len(written["tried"]) == written["n_candidates"]
+    # Reruns without a block look at further children.
+    assert written["n_candidates"] >= len(written["tried"]) == written["luck"]["n_searched"]
     assert written["cost"]["search"]["passes"] >= written["n_candidates"]
+    assert written["gain_val"] == pytest.approx(written["luck"]["seen"])  # no batch norm here
+    assert "search alone" in written["luck"]["about"]
+    assert written["acceptance"]["decision"] == written["decision"]
 
 
 def test_files_say_where_each_parameter_comes_from(tmp_path):
@@ -215,7 +218,13 @@ def test_few_groups_cannot_decide(tmp_path):
     assert all(torch.equal(tensor, best[name]) for name, tensor in result.final_state.items())
 
 
-def test_a_cross_fitted_gain_that_luck_explains_is_not_accepted(tmp_path, monkeypatch):
+def test_one_group_cannot_decide(tmp_path):
+    module, groups, store = additive_run(tmp_path)
+    result = run(tmp_path, module, groups, store, {"low": 5, "high": 15}, 9, learnable(1)[0])
+    assert result.report["decision"] == "undecidable"
+
+
+def test_luck_is_told_and_does_not_decide(tmp_path, monkeypatch):
     import shared.crossover.selection as selection
 
     module, groups, store = additive_run(tmp_path)
@@ -225,10 +234,43 @@ def test_a_cross_fitted_gain_that_luck_explains_is_not_accepted(tmp_path, monkey
         lambda *args: type(found := real(*args))(**{**found.as_dict(), "verdict": "indistinguishable from luck"}),
     )  # fmt: skip
     result = run(tmp_path, module, groups, store, {"low": 5, "high": 15}, 9, learnable(24)[0])
-    assert result.details["acceptance"]["decision"] == "accepted"
-    assert result.report["decision"] == "declined"
+    assert result.details["acceptance"]["decision"] == result.report["decision"] == "accepted"
     assert "indistinguishable from luck" in result.report["reason"]
-    assert result.report["sources"] == {"low": 9, "high": 9}
+    assert "corrected for the data that the blocks share" in result.report["reason"]
+    assert result.report["sources"] == {"low": 5, "high": 15}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_pooled_groups_know_which_of_them_come_from_accept(tmp_path, monkeypatch, known):
+    """val has the groups in between, so that the order of the codes is not the order of the batches."""
+    import shared.crossover.decision as decision
+
+    masks = []
+    real = decision.accept
+    monkeypatch.setattr(decision, "accept", lambda *args: masks.append(args[3]) or real(*args))
+    module, groups, store = additive_run(tmp_path)
+    val, accept = learnable(12, 50)[0], learnable(8, 5)[0] + learnable(8, 90)[0]
+    if not known:
+        val, accept = ([{k: b[k] for k in ("image", "target")} for b in fold] for fold in (val[:1], accept[:1]))
+        for fold, number in ((val, 20), (accept, 10)):
+            fold[0] = {key: tensor[:number] for key, tensor in fold[0].items()}
+    result = run(tmp_path, module, groups, store, {"low": 5, "high": 15}, 9, val, accept)
+    assert result.details["form"] == CROSS_FITTED
+    expected = [True] * 8 + [False] * 12 + [True] * 8 if known else [False] * 20 + [True] * 10
+    assert masks[0].tolist() == expected
+    assert result.details["acceptance"]["lower_unseen"] is not None
+
+
+@pytest.mark.parametrize("accept_groups", [0, 40])
+def test_a_child_that_is_one_whole_epoch_says_so(tmp_path, accept_groups):
+    """Both groups are best at epoch 13, which is no centre, only a neighbour of both."""
+    module, groups, store = additive_run(tmp_path, low_best=13, high_best=13, spread=0.6)
+    accept = learnable(accept_groups, 100, seed=5)[0] if accept_groups else None
+    result = run(tmp_path, module, groups, store, {"low": 11, "high": 15}, 5, learnable(24)[0], accept)
+    assert result.report["decision"] == "accepted"
+    assert result.details["child_is_single_epoch"] == 13
+    assert "The child is epoch 13 as a whole, not a mixture." in result.report["reason"]
+    assert all(torch.equal(tensor, state_at(groups, store, 13)[name]) for name, tensor in result.final_state.items())
 
 
 def test_without_sweet_spots_only_soups_are_made(tmp_path):
@@ -268,40 +310,36 @@ def test_samples_are_groups_where_nothing_tells_them(tmp_path):
     assert result.details["n_groups"] == 54
 
 
-def test_a_truncated_snapshot_is_named(tmp_path):
+@pytest.mark.parametrize(("damaged", "stands_in"), [(1, None), (15, 13)])
+def test_a_damaged_snapshot_is_left_out_and_named(tmp_path, damaged, stands_in):
     module, groups, store = additive_run(tmp_path)
-    path = store.path(13) / "high.safetensors"
+    path = store.path(damaged) / "high.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(CheckpointError, match=r"e0013/high.safetensors cannot be used"):
-        run(tmp_path, module, groups, store, {"low": 5, "high": 15}, 9, learnable(24)[0])
+    said = []
+    result = run(tmp_path, module, groups, store, {"low": 5, "high": 15}, 9, learnable(24)[0], said=said)
+    assert f"The snapshot of epoch {damaged} is left out: snapshot file {path} cannot be used" in said[0]
+    assert "high.safetensors" in result.details["damaged_snapshots"][str(damaged)]
+    assert damaged not in result.details["soups"]["uniform_soup"]["members"]
+    assert len(result.details["soups"]["uniform_soup"]["members"]) == len(EPOCHS) - 1
+    if stands_in is None:
+        assert result.details["clipped"] == {}
+    else:
+        assert result.details["clipped"] == {"high": stands_in}
+        assert "The sweet spot of high, epoch 15, has no snapshot that can be used; the nearest, epoch 13" in said[1]
 
 
-def test_neighbours_without_a_snapshot_are_clipped(tmp_path):
-    _, groups, store = additive_run(tmp_path)
-    store.remove(17)
-    store.remove(3)
+def test_where_all_snapshots_are_damaged_the_best_single_stays(tmp_path):
+    module, groups, store = additive_run(tmp_path)
     best = BestSingle(state_at(groups, store, 9), 9)
-    table = build_candidates(groups, store, {"low": 1, "high": 15}, best, (2, 4))
-    epochs = [[table.sources[number].epoch for number in options] for options in table.candidates]
-    # low has nothing before epoch 1, and 5 stands for 3 as well; high has 19 for 17 as well.
-    assert epochs == [[9, 1, 5], [9, 15, 11, 13, 19]]
-    assert {v.shift: v.epochs for v in table.variants}[-2] == {"low": 1, "high": 13}
-    assert table.starts[0] == (0, 0)
-    gone = build_candidates(groups, store, {"low": 3, "high": 15}, best, (2,))
-    assert gone.clipped == {"low": 1}
-
-
-def test_equal_bytes_are_one_source(tmp_path):
-    _, groups, store = additive_run(tmp_path)
-    best = BestSingle(state_at(groups, store, 9), 9)
-    for epoch in (5, 7):
-        parts = {"low": store.load(epoch, "low"), "high": store.load(9, "high")}
-        store.write(epoch, epoch, parts, {})
-    table = build_candidates(groups, store, {"low": 7, "high": 7}, best, (2,))
-    epochs = [[table.sources[number].epoch for number in options] for options in table.candidates]
-    assert epochs == [[9, 7, 5], [9]]
-    with pytest.raises(ValueError, match="groups high have no sweet spot"):
-        build_candidates(groups, store, {"low": 7}, best, (2,))
+    for epoch in EPOCHS:
+        (store.path(epoch) / "low.safetensors").unlink()
+    data = CrossoverData(lambda: learnable(24)[0])
+    chosen = {"decision": "chosen", "reason": "by hand", "epochs": {"low": 5, "high": 15}}
+    result = run_crossover(module, groups, store, chosen, best, data, SETTINGS, tmp_path / "out", lambda text: None)
+    assert result.report["decision"] == "declined"
+    assert result.report["reason"] == "No search, since none of the 10 snapshots can be used"
+    assert result.rows == {}
+    assert torch.equal(result.final_state["low.weight"], best.state["low.weight"])
 
 
 @pytest.mark.parametrize(
