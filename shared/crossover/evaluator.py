@@ -12,6 +12,9 @@ group g costs (sum 1), one sweep from a child already computed costs, in validat
 - Parallel branches joined at the end: (E - 1) (c_g + c_join) for each branch, together
   (E - 1) (1 + (G - 1) c_join) with the join's own turn. Uncached G (E - 1).
 
+The search also begins at each whole snapshot among the sources: E - 1 more children. Their backbone outputs are those
+that the first sweep asks for, so this adds the leaves' share, (E - 1) (1 - c_backbone); in a chain, all of it.
+
 A further sweep finds the outputs of upstream sources in the cache and pays only for what lies below them. The grid
 would take E^G passes. bench/bench_crossover.py counts the calls. What stands between units (pooling, concatenation, the
 loss) and the digests of tensors that no unit returned are paid every time.
@@ -37,7 +40,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from shared.crossover.activations import ActivationCache, CachedUnits, unit_owners, version_of
 from shared.crossover.batch_norm import has_batch_norm, reestimate
 from shared.crossover.search import Assignment
-from shared.crossover.side_effects import NOT_VALID, equal_losses
+from shared.crossover.side_effects import CacheError, equal_losses
 from shared.crossover.takeover import copied, own_tensors, random_state, repeatable, restored, set_random_state
 from shared.errors import CheckpointError, TrainingError
 from shared.module_groups import ModuleGroups
@@ -211,7 +214,7 @@ class ChildEvaluator:
         known, fresh = self.losses(assignment), self.state_losses(self.state(assignment))
         equal = equal_losses(known, fresh)
         if not equal and any(self._units.reused.values()):
-            raise TrainingError(NOT_VALID)
+            raise CacheError
         return equal
 
     @property
@@ -336,7 +339,7 @@ class ChildEvaluator:
             fresh = np.asarray(sample_losses(self.module, outputs).cpu().numpy(), dtype=np.float64)
         self._num_verified += 1
         if not equal_losses(known, fresh):
-            raise TrainingError(NOT_VALID)
+            raise CacheError
 
     def _batch_losses(self, batch: Any, number: int) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
         """Losses and groups of one batch; the batch may be written into, which ends its being kept."""

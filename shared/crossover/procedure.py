@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from shared.crossover.decision import Decider, Finding
 from shared.crossover.evaluator import ChildEvaluator
 from shared.crossover.files import CANDIDATES, FINAL, REPORT, save_state
 from shared.crossover.settings import Batches, BestSingle, CrossoverData, CrossoverSettings
+from shared.crossover.side_effects import CacheError
 from shared.crossover.soups import Progress, build_soups, select_loss
 from shared.module_groups import ModuleGroups
 from shared.snapshots import SnapshotStore
@@ -98,9 +99,34 @@ def run_crossover(
 
     Raises:
         LeakError: If a group stands in val and in accept.
-        TrainingError: If the steps do not return what is needed or caching is not valid for the module.
+        TrainingError: If the steps do not return what is needed.
         CheckpointError: If a snapshot cannot be read or a file not be written.
     """
+
+    def attempt(chosen: CrossoverSettings) -> CrossoverResult:
+        return _attempt(module, groups, store, sweet_spots, best, data, chosen, out, say, progress, forward_context)
+
+    try:
+        return attempt(settings)
+    except CacheError as error:
+        say(f"{error}. The crossover begins again without the cache.")
+        return attempt(replace(settings, cache_mb=0.0))
+
+
+def _attempt(
+    module: nn.Module,
+    groups: ModuleGroups,
+    store: SnapshotStore,
+    sweet_spots: Mapping[str, Any],
+    best: BestSingle,
+    data: CrossoverData,
+    settings: CrossoverSettings,
+    out: Path,
+    say: Callable[[str], None],
+    progress: Progress,
+    forward_context: Callable[[], AbstractContextManager[Any]] | None,
+) -> CrossoverResult:
+    """The procedure with one setting of the cache."""
     started = time.perf_counter()
     damaged = damaged_snapshots(store)
     for epoch, fault in damaged.items():
@@ -113,7 +139,7 @@ def run_crossover(
         return ChildEvaluator(module, groups, sources, batches, cache_mb, forward_context)
 
     select = new_evaluator(data.select, True)
-    details: dict[str, Any] = {"schema": SCHEMA, "damaged_snapshots": damaged, "cost": {}}
+    details: dict[str, Any] = {"schema": SCHEMA, "damaged_snapshots": damaged, "cost": {"cache_mb": settings.cache_mb}}
     finding = None
     if table is not None:
         decider = Decider(new_evaluator, groups, table, best, data, settings, say, progress)

@@ -12,13 +12,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from shared.crossover.takeover import random_state
+from shared.errors import TrainingError
 
 TOLERANCE = 1e-5  # of the loss, relative; a repeated pass of one network on one device is nearly always bit-equal
-NOT_VALID = (
-    "caching is not valid for this module: a unit is not a function of weights and inputs; "
-    "set callbacks.crossover.cache_mb=0"
-)
-
 _BOOKKEEPING = frozenset(vars(nn.Module())) - {"training"}  # parameters, buffers, submodules, hooks
 _DEPTH = 2
 _PLAIN = (type(None), bool, int, float, str, bytes)
@@ -26,6 +22,16 @@ _SIMPLE = (*_PLAIN, Tensor, nn.Module, type, FunctionType, MethodType)
 
 Entry = tuple[str, Any, int]
 """Name, the object itself (kept alive, so that no other can take its place), version of a tensor."""
+
+
+class CacheError(TrainingError):
+    """Outputs that were kept gave other losses than the network itself."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "caching is not valid for this module: a unit is not a function of weights and inputs; set "
+            "callbacks.crossover.cache_mb=0"
+        )
 
 
 class Watch:

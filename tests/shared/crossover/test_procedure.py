@@ -7,6 +7,8 @@ import torch
 
 from shared.crossover import BestSingle, CrossoverData, CrossoverSettings, load_metadata, load_state, run_crossover
 from shared.crossover.acceptance import CROSS_FITTED, HELD_OUT
+from shared.crossover.evaluator import ChildEvaluator
+from shared.crossover.side_effects import CacheError
 from shared.errors import LeakError, TrainingError
 from shared.module_groups import ModuleGroups
 from shared.report.schema import report_schema
@@ -366,3 +368,24 @@ def test_a_best_single_that_is_not_finite_is_no_basis(tmp_path):
     assert result.report["decision"] == "undecidable"
     assert result.report["expected_luck"] is None
     assert "not finite" in result.report["reason"]
+
+
+def test_a_module_that_cannot_be_cached_is_searched_without_and_says_so(tmp_path, monkeypatch):
+    module, groups, store = additive_run(tmp_path)
+    seen, original = [], ChildEvaluator.losses
+
+    def losses(self, assignment):
+        seen.append(self._cached)
+        if self._cached and len(seen) > 3:
+            raise CacheError
+        return original(self, assignment)
+
+    select, accept, said = learnable(24)[0], learnable(40, 100, seed=5)[0], []
+    plain = run(tmp_path / "plain", module, groups, store, {"low": 5, "high": 15}, 9, select, accept)
+    monkeypatch.setattr(ChildEvaluator, "losses", losses)
+    found = run(tmp_path / "cached", module, groups, store, {"low": 5, "high": 15}, 9, select, accept, said=said)
+    assert True in seen
+    assert seen[-1] is False
+    assert any("caching is not valid for this module" in line and "begins again without" in line for line in said)
+    assert found.report == plain.report
+    assert found.details["cost"]["cache_mb"] == 0.0
