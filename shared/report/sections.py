@@ -163,10 +163,10 @@ def _crossover(report: Report) -> Section:
         ("reason", part["reason"]),
         ("candidates tried", f"{part['n_candidates']:,}"),
         ("gain on val", _loss(part["gain_val"])),
-        ("gain that luck alone would give on val", _loss(part["expected_luck"])),
+        ("part of the search's gain on val that is luck", _loss(part["expected_luck"])),
         ("gain on accept", _loss(part["gain_accept"])),
         ("smallest gain that accept could have seen", _loss(part["smallest_detectable"])),
-        ("sources", sources or wording.NO_VALUE),
+        ("final is made of", sources or wording.NO_VALUE),
     ]
     return Section(CROSSOVER, tables=[facts(pairs)], figures=("sweet_spots",))
 
