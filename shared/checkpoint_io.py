@@ -34,7 +34,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise
             raise CheckpointError(
                 f"checkpoint {path} cannot be written ({error}); the one before it is untouched: "
-                "free disk space or choose another paths.outputs, then go on with resume=auto"
+                "free disk space, then go on with resume=auto"
             ) from error
 
     def remove_checkpoint(self, path: _PATH) -> None:
