@@ -163,7 +163,7 @@ def _crossover(report: Report) -> Section:
         ("reason", part["reason"]),
         ("candidates tried", f"{part['n_candidates']:,}"),
         ("gain on val", _loss(part["gain_val"])),
-        ("part of the search's gain on val that is luck", _loss(part["expected_luck"])),
+        ("gain on val that luck alone gives such a search", _loss(part["expected_luck"])),
         ("gain on accept", _loss(part["gain_accept"])),
         ("smallest gain that accept could have seen", _loss(part["smallest_detectable"])),
         ("final is made of", sources or wording.NO_VALUE),
