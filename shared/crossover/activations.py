@@ -65,9 +65,9 @@ class CachedUnits:
 
     An output stands for its call only where the call leaves nothing behind (a skip tensor, an auxiliary loss, a
     counter). So the modules are watched (`Watch`): at each unit call of the first pass and of the first batch of each
-    further pass, and at the end of every batch. When anything has changed, no unit's outputs are given out any more,
-    since any unit called later, in the next batch or pass too, may read it. A unit tied to modules outside of it is not
-    cached.
+    further pass, and at the end of each batch of the first pass and of each further pass. When anything has changed, no
+    unit's outputs are given out any more, since any unit called later, in the next batch or pass too, may read it. A
+    unit tied to modules outside of it is not cached.
 
     Everything given out is a copy and known only while nobody has written into it: a following `ReLU(inplace=True)`
     spoils neither the cache nor the identity of its input. So gradients may be off, but not in inference mode, whose
@@ -133,9 +133,10 @@ class CachedUnits:
         if self.active:
             self._watch.begin()
 
-    def end_batch(self) -> None:
-        """Look whether the batch left something behind."""
-        if self.active and not self.stopped and (found := self._watch.changed()) is not None:
+    def end_batch(self, last: bool = False) -> None:
+        """Look whether the batch left something behind: each batch of the first pass, else the first and the last."""
+        watched = self.active and (self._closely or last) and not self.stopped
+        if watched and (found := self._watch.changed()) is not None:
             self._stop(None, f"{found} has changed with a batch")
         self._closely = self._first_pass
 

@@ -13,11 +13,10 @@ group g costs (sum 1), one sweep from a child already computed costs, in validat
   (E - 1) (1 + (G - 1) c_join) with the join's own turn. Uncached G (E - 1).
 
 The search also begins at each whole snapshot among the sources: E - 1 more children. Their backbone outputs are those
-that the first sweep asks for, so this adds the leaves' share, (E - 1) (1 - c_backbone); in a chain, all of it.
-
-A further sweep finds the outputs of upstream sources in the cache and pays only for what lies below them. The grid
-would take E^G passes. bench/bench_crossover.py counts the calls. What stands between units (pooling, concatenation, the
-loss) and the digests of tensors that no unit returned are paid every time.
+that the first sweep asks for, so this adds the leaves' share, (E - 1) (1 - c_backbone); in a chain, all of it. Further
+sweeps find the outputs of upstream sources in the cache and pay only for what lies below them. The grid would take E^G
+passes. bench/bench_crossover.py counts the calls. What stands between units (pooling, concatenation, the loss) and the
+digests of tensors that no unit returned are paid every time.
 
 A reused output is right only if a unit is a function of weights and inputs and leaves nothing behind. What can be seen
 of that is watched (`shared.crossover.side_effects`), and the rest is tried: whenever other units than before are
@@ -317,6 +316,7 @@ class ChildEvaluator:
                     seen |= occasions
                 losses.append(batch_losses)
                 groups.append(group)
+            self._units.end_batch(last=True)
         self._verified |= seen
         self._num_batches = len(losses)
         return losses, groups

@@ -147,6 +147,6 @@ def verdict_sentence(bill: Luck | None, form: str) -> str:
         return ""
     part = "val and accept together" if form == CROSS_FITTED else "val"
     return (
-        f" The search tried {bill.n_searched} children on {part} and gained {bill.seen:.4g} there; luck alone gives such "
-        f"a search about {bill.expected:.4g}: {bill.verdict}."
+        f" The search tried {bill.n_searched} children on {part} and gained {bill.seen:.4g} there; luck alone gives "
+        f"such a search about {bill.expected:.4g}: {bill.verdict}."
     )
