@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from shared.checkpoint_io import load_checkpoint
-from shared.crossover.files import load_state
+from shared.crossover.files import FINAL, load_state
 from shared.errors import CheckpointError
 from shared.run_dir import RunDirectory
 from shared.weights import weights_sha256
@@ -16,12 +16,11 @@ from shared.weights import weights_sha256
 if TYPE_CHECKING:
     from shared.calibrators import Calibrator
 
-CROSSOVER_FILE = "crossover_final.safetensors"
 CALIBRATOR_FILE = "calibrator.safetensors"
 
 
-def checkpoint_state(run: RunDirectory, file: str) -> dict[str, Tensor]:
-    """The network's weights in `checkpoints/<file>`.
+def checkpoint_content(run: RunDirectory, file: str) -> dict[str, Any]:
+    """Content of `checkpoints/<file>`, with the network's weights under `state_dict`.
 
     Raises:
         CheckpointError: If the file cannot be used.
@@ -30,7 +29,16 @@ def checkpoint_state(run: RunDirectory, file: str) -> dict[str, Tensor]:
     content = load_checkpoint(path)
     if "state_dict" not in content:
         raise CheckpointError(f"checkpoint {path} has no state_dict")
-    return dict(content["state_dict"])
+    return content
+
+
+def checkpoint_state(run: RunDirectory, file: str) -> dict[str, Tensor]:
+    """The network's weights in `checkpoints/<file>`.
+
+    Raises:
+        CheckpointError: If the file cannot be used.
+    """
+    return dict(checkpoint_content(run, file)["state_dict"])
 
 
 def final_state(run: RunDirectory) -> dict[str, Tensor]:
@@ -41,7 +49,7 @@ def final_state(run: RunDirectory) -> dict[str, Tensor]:
     """
     if run.done("crossover") is None:
         return checkpoint_state(run, "best.ckpt")
-    return load_state(run.path / CROSSOVER_FILE)
+    return load_state(run.path / FINAL)
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,10 @@ from shared.final import final_state
 from shared.report import validate_report
 from shared.run_dir import RunDirectory
 from shared.weights import weights_sha256
-from tests.fabricate.battery_run import TINY, tiny_run
+from tests.fabricate.battery_run import EXCLUDED, TINY, CrashError, tiny_run
 
 ROWS = ["last", "best_single", "ema", "uniform_soup", "greedy_soup", "lawa", "crossover", "final"]
 EPOCHS = "trainer.max_epochs=7"
-EXCLUDED = ("run", "started", "finished", "cost", "resume", "artifacts", "git")
-
-
-class CrashError(RuntimeError):
-    """Stands for anything that ends the process."""
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,7 @@ from shared.crossover import load_state, save_state
 from shared.engine import STAGES, fit
 from shared.errors import CheckpointError, ConfigError, LeakError, RunInterrupted, TrainingError
 from shared.weights import weights_sha256
-from tests.fabricate.battery_run import TINY, tiny_run
-
-EXCLUDED = ("run", "started", "finished", "cost", "resume", "artifacts", "git")
-
-
-class CrashError(RuntimeError):
-    """Stands for anything that ends the process in mid-epoch."""
+from tests.fabricate.battery_run import EXCLUDED, TINY, CrashError, tiny_run
 
 
 @pytest.fixture(scope="module")

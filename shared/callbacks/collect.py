@@ -1,5 +1,7 @@
 """Gathers what `test_step` or `predict_step` returns, on the CPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -84,3 +86,15 @@ class CollectOutputs(Callback):
     def probabilities(self) -> dict[str, NDArray[np.float64]]:
         """Softmax of `logits`."""
         return {name: np.asarray(torch.softmax(logits, dim=1).numpy()) for name, logits in self.logits().items()}
+
+
+@contextmanager
+def collecting(trainer: Trainer) -> Iterator[CollectOutputs]:
+    """Gather the outputs of the one pass that the block makes with this trainer."""
+    collected = CollectOutputs()
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
+    callbacks.append(collected)
+    try:
+        yield collected
+    finally:
+        callbacks.remove(collected)

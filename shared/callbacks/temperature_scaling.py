@@ -22,10 +22,10 @@ from shared.calibrators.store import save_calibrator
 from shared.calibrators.variance import VarianceChoice, choose_variance
 from shared.callbacks.crossover import ParameterCrossover
 from shared.errors import ConfigError, TrainingError
+from shared.final import CALIBRATOR_FILE
 from shared.loader_overlap import loader_of, other_loaders, refuse_shared_samples
 from shared.sample_losses import choose_step, group_of, step_outputs, widen_binary
 
-CALIBRATOR_FILE = "calibrator.safetensors"
 CALIBRATION_FILE = "calibration.json"
 SCHEMA = 1
 

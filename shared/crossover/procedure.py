@@ -139,7 +139,10 @@ def _attempt(
         return ChildEvaluator(module, groups, sources, batches, cache_mb, forward_context)
 
     select = new_evaluator(data.select, True)
-    details: dict[str, Any] = {"schema": SCHEMA, "damaged_snapshots": damaged, "cost": {"cache_mb": settings.cache_mb}}
+    details: dict[str, Any] = {
+        "schema": SCHEMA, "module_groups": groups.describe(), "damaged_snapshots": damaged,
+        "cost": {"cache_mb": settings.cache_mb},
+    }  # fmt: skip
     finding = None
     if table is not None:
         decider = Decider(new_evaluator, groups, table, best, data, settings, say, progress)
@@ -309,14 +312,13 @@ def _origin(groups: ModuleGroups, epochs: Mapping[str, int], row: str, finding: 
 
 def _since(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """What was spent between two looks at an evaluator's cost."""
-    return {
-        key: value
-        if key == "not_reused"
-        else _since(value, before[key])
-        if isinstance(value, Mapping)
-        else value - before[key]
-        for key, value in now.items()
-    }
+
+    def difference(key: str, value: Any) -> Any:
+        if key == "not_reused":  # sentences, which hold for the whole of it
+            return value
+        return _since(value, before[key]) if isinstance(value, Mapping) else value - before[key]
+
+    return {key: difference(key, value) for key, value in now.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -1,9 +1,8 @@
 """The calibration: probabilities of the final network made to mean what they say, on the fold kept for it."""
 
 import torch
-from lightning import Callback
 
-from shared.callbacks.collect import CollectOutputs
+from shared.callbacks.collect import collecting
 from shared.callbacks.temperature_scaling import TemperatureScaling
 from shared.final import final_state
 from shared.session import Session
@@ -20,14 +19,9 @@ def calibrate(session: Session) -> None:
     assert session.module is not None
     assert session.trainer is not None
     session.module.load_weights(final_state(session.run))
-    collected = CollectOutputs()
-    callbacks: list[Callback] = session.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
-    callbacks.append(collected)
     loader = session.datamodule.loader("calibrate", "calibrate")
-    try:
+    with collecting(session.trainer) as collected:
         session.trainer.predict(session.module, dataloaders=loader, return_predictions=False)
-    finally:
-        callbacks.remove(collected)
     names = session.datamodule.domain_names()
     choice = callback.run(
         logits=collected.logits()[""],

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 
-from lightning import Callback
 from torch import Tensor
 
-from shared.callbacks.collect import CollectOutputs
+from shared.callbacks.collect import CollectOutputs, collecting
 from shared.callbacks.ema import ema_of_checkpoint
-from shared.checkpoint_io import load_checkpoint
 from shared.crossover.files import load_state
-from shared.final import checkpoint_state, final_calibrator, final_sha256, final_state
+from shared.final import checkpoint_content, checkpoint_state, final_calibrator, final_sha256, final_state
 from shared.report.evaluation import TestOutputs
 from shared.report.predictions import write_predictions
 from shared.session import Session
@@ -51,8 +49,9 @@ def table_states(session: Session) -> dict[str, dict[str, Tensor]]:
     """Weights of every row that the run's stages have left, in the order of the table."""
     run = session.run
     session.calibrator = final_calibrator(run)
-    rows = {"last": checkpoint_state(run, "last.ckpt"), "best_single": checkpoint_state(run, "best.ckpt")}
-    average = ema_of_checkpoint(load_checkpoint(run.checkpoints / "last.ckpt"))
+    last = checkpoint_content(run, "last.ckpt")
+    rows = {"last": dict(last["state_dict"]), "best_single": checkpoint_state(run, "best.ckpt")}
+    average = ema_of_checkpoint(last)
     if average is not None:
         rows["ema"] = average
     crossed = run.done("crossover") or {"files": {}}
@@ -74,12 +73,7 @@ def _outputs(session: Session, passes: Mapping[str, CollectOutputs]) -> TestOutp
 
 
 def _predict(session: Session) -> CollectOutputs:
-    collect = CollectOutputs()
     assert session.trainer is not None
-    callbacks: list[Callback] = session.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
-    callbacks.append(collect)
-    try:
+    with collecting(session.trainer) as collected:
         session.trainer.test(session.module, datamodule=session.datamodule, verbose=False)
-    finally:
-        callbacks.remove(collect)
-    return collect
+    return collected

@@ -24,6 +24,13 @@ TINY = (
 )
 """Overrides that shrink any CT experiment: 240 slices of 32 px, a network of half a million weights, three epochs."""
 
+EXCLUDED = ("run", "started", "finished", "cost", "resume", "artifacts", "git")
+"""Parts of report.json in which a resumed run may differ from the uninterrupted one."""
+
+
+class CrashError(RuntimeError):
+    """Stands for anything that ends the process."""
+
 
 def composed(primary: str, *overrides: str) -> DictConfig:
     """Compose a primary configuration as the command line would."""
