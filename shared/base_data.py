@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from lightning import LightningDataModule
@@ -22,6 +22,19 @@ Progress = Callable[[str, int, int], None]
 
 def no_progress(what: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+@runtime_checkable
+class BatchedDataset(Protocol):
+    """A dataset that makes a whole batch at once, which is faster where a sample is a few bytes of a large array."""
+
+    def __getitems__(self, keys: list[Any]) -> dict[str, Any]:
+        """The batch of these keys."""
+
+
+def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+    """What a `BatchedDataset` returns needs no collation."""
+    return batch
 
 
 class FoldedDataModule(LightningDataModule):
@@ -67,7 +80,10 @@ class FoldedDataModule(LightningDataModule):
 
     @abstractmethod
     def build_dataset(self, fold: str, rows: NDArray[np.int64]) -> Dataset[Any]:
-        """Dataset over rows of the index; for `train` it is indexed by `SampleKey`, otherwise by position."""
+        """Dataset over rows of the index; for `train` it is indexed by `SampleKey`, otherwise by position.
+
+        One with `__getitems__` returns whole batches, see `BatchedDataset`.
+        """
 
     def fit_rows(self, fold: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of a fold that are really used, for data sets that leave some out of the fit; never called for test."""
@@ -147,14 +163,17 @@ class FoldedDataModule(LightningDataModule):
             self.ledger.record(purpose, fold, purpose)
         dataset = self.build_dataset(fold, rows)
         workers: dict[str, Any] = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
+        if isinstance(dataset, BatchedDataset):
+            workers["collate_fn"] = _as_it_is
         if self.num_workers:
             workers["worker_init_fn"] = outlive_signals
         if (
             fold == "train"
         ):  # for batch-norm statistics as well: what the layers saw in training, augmented and balanced
-            sampler = EpochSampler(len(rows), self.seed, self.sampling_weights(rows))
+            # A dataset may hold each row several times, as variants that augment it.
+            sampler = EpochSampler(len(dataset), self.seed, self.sampling_weights(rows))  # type: ignore[arg-type]
             # A last batch of one sample would break batch normalisation; each epoch leaves out other samples.
-            drop_last = len(rows) >= self.batch_size
+            drop_last = sampler.num_samples >= self.batch_size
             return ResumableLoader(dataset, sampler, self.batch_size, drop_last=drop_last, **workers)
         return DataLoader(dataset, batch_size=self.eval_batch_size, shuffle=False, **workers)
 
