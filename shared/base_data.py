@@ -41,7 +41,7 @@ class FoldedDataModule(LightningDataModule):
     """Base of all datamodules: a subclass says what the samples are, how they are split and how one is read.
 
     Slots: `build_index`, `split`, `build_dataset`; optional: `fit_rows`, `sampling_weights`, `audit_table`, `subsets`,
-    `module_arguments`, `domain_names`, `findings`.
+    `module_arguments`, `domain_names`, `baselines`, `pictures`, `findings`.
 
     Args:
         batch_size: Samples in a training batch.
@@ -117,6 +117,22 @@ class FoldedDataModule(LightningDataModule):
         """
         if list(arguments["classes"]) != list(self.index.classes):
             raise DataError(f"the data set has the classes {self.index.classes}; the network {arguments['classes']}")
+
+    def baselines(self, fit_rows: NDArray[np.int64], test_rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        """Simple models that the network must beat, for data sets whose targets are curves.
+
+        Args:
+            fit_rows: Rows to fit them on, those of train.
+            test_rows: (M,) rows to predict.
+
+        Returns:
+            Name -> (M, ...) predictions in the target's shape.
+        """
+        return {}
+
+    def pictures(self, rows: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+        """What the given samples look like, (K, H, W), for the report; None where there is nothing to show."""
+        return None
 
     def findings(self) -> tuple[list[dict[str, str]], list[str]]:
         """Skipped files ({path, reason}) and warnings about the data, for the report."""

@@ -59,6 +59,31 @@ class BaseModule(LightningModule):
         count = sum(parameter.numel() for parameter in self.parameters())
         return {"parameters": f"{count:,}"}
 
+    def formula(self) -> str | None:
+        """The loss in LaTeX, for the live page; None: nothing to typeset."""
+        return None
+
+    def curve_axes(self) -> dict[str, Any] | None:
+        """What the outputs of a network that predicts curves mean; None for every other network.
+
+        Returns:
+            {"channels": [C names], "axis": {"name", "unit", "values": [L numbers]}}, where a prediction (B, ...) is
+            (B, C, L) once its channel dimensions are laid out in one row. Such a module has the hyper-parameter
+            `output_shape`: the shape of one prediction as the network gives it.
+        """
+        return None
+
+    def checks(self, prediction: Tensor) -> dict[str, Tensor]:
+        """By how much predictions break what no target can break, such as a law of physics.
+
+        Args:
+            prediction: (N, ...) predictions or targets.
+
+        Returns:
+            Name of the check -> (N,) excess in the target's unit; 0 or below: kept.
+        """
+        return {}
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
         """Loss of one batch; its mean over the epoch is logged as train/loss by the run's own callback."""
         return self.shared_step(batch, "train")

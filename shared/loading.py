@@ -39,24 +39,33 @@ class LoadedRun:
 
     @torch.inference_mode()
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
-        """Calibrated probabilities of one batch.
+        """Calibrated probabilities of one batch, or the curves that the network predicts.
 
         Args:
             batch: As the project's dataset collates it; `target` and `sample_index` may be absent. Without `domain` the
                 temperature is that of all domains together.
 
         Returns:
-            (B, K) float32, rows sum to 1.
+            (B, K) float32, rows sum to 1; of a network that predicts curves (B, *output_shape) float32.
         """
         size = len(next(iter(batch.values())))
-        filled = {"target": torch.zeros(size, dtype=torch.int64), "sample_index": torch.arange(size)} | batch
+        is_curves = self.module.curve_axes() is not None
+        target = (
+            torch.zeros(size, *self.module.hparams["output_shape"])
+            if is_curves
+            else torch.zeros(size, dtype=torch.int64)
+        )
+        filled = {"target": target, "sample_index": torch.arange(size)} | batch
+        if is_curves:
+            curves: Tensor = self.module.predict_step(filled, 0)["prediction"].float()
+            return curves
         logits: Tensor = self.module.predict_step(filled, 0)["logits"].float()
         if self.calibrator is not None:
             logits = self.calibrator.module(logits, batch.get("domain"))
         return logits.softmax(dim=1)
 
     def predict_loader(self, loader: DataLoader[Any]) -> Tensor:
-        """Probabilities of all batches of a loader in their order, (N, K) float32."""
+        """`predict` of all batches of a loader in their order, (N, ...) float32."""
         return torch.cat([self.predict(batch) for batch in loader])
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning import Callback, Trainer
 
     from shared.final import FinalCalibrator
-    from shared.report.evaluation import TestOutputs
+    from shared.report.outputs import CurveOutputs, TestOutputs
 
 
 CallbackKind = TypeVar("CallbackKind", bound="Callback")
@@ -52,7 +52,8 @@ class Session:
     module: BaseModule | None = None
     trainer: "Trainer | None" = None
     calibrator: "FinalCalibrator | None" = None
-    outputs: "TestOutputs | None" = None
+    outputs: "TestOutputs | CurveOutputs | None" = None
+    test_ms_per_sample: float | None = None
     report: dict[str, Any] | None = None
 
     def warn(self, sentence: str) -> None:

@@ -1,5 +1,6 @@
 """Gathers what `test_step` or `predict_step` returns, on the CPU."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,34 +14,53 @@ from shared.errors import TrainingError
 
 
 class CollectOutputs(Callback):
-    """Keeps logits of the network and of its baselines, targets, domains and sample rows of one pass.
+    """Keeps outputs of the network and of its baselines, targets, domains and sample rows of one pass.
 
-    Works with any module whose step returns {"logits", "target", "sample_index"} and optionally "baselines"
-    {name: logits}. The domain is taken from the batch.
+    Works with any module whose step returns {"logits" or "prediction", "target", "sample_index"} and optionally
+    "baselines" {name: the same}. The domain is taken from the batch.
+
+    Attributes:
+        seconds: Time spent in the steps, without loading; on an accelerator the kernels still running are waited for.
     """
 
     def __init__(self) -> None:
         self._parts: dict[str, list[torch.Tensor]] = {}
+        self._began = 0.0
+        self.seconds = 0.0
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier pass."""
-        self._parts = {}
+        self._parts, self.seconds = {}, 0.0
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Keep this batch."""
+        kind = "logits" if "logits" in outputs else "prediction"
+        self._keep(f"{kind}/", outputs[kind])  # copies to the CPU, so the network is done by now
+        self.seconds += time.perf_counter() - self._began
         self._keep("target", outputs["target"])
         self._keep("sample_index", outputs["sample_index"])
         self._keep("domain", batch.get("domain", torch.zeros_like(outputs["sample_index"])))
-        self._keep("logits/", outputs["logits"])
-        for name, logits in outputs.get("baselines", {}).items():
-            self._keep(f"logits/{name}", logits)
+        for name, values in outputs.get("baselines", {}).items():
+            self._keep(f"{kind}/{name}", values)
 
     def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier pass."""
-        self._parts = {}
+        self._parts, self.seconds = {}, 0.0
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -58,6 +78,16 @@ class CollectOutputs(Callback):
         return np.asarray(torch.cat(self._parts["target"]).numpy(), dtype=np.int64)
 
     @property
+    def is_curves(self) -> bool:
+        """Whether the network predicts numbers, not logits of classes."""
+        return "prediction/" in self._parts
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target."""
+        return tuple(self._parts["target"][0].shape[1:])
+
+    @property
     def rows(self) -> NDArray[np.int64]:
         """Rows of the sample index, (N,)."""
         return np.asarray(torch.cat(self._parts["sample_index"]).numpy(), dtype=np.int64)
@@ -73,14 +103,34 @@ class CollectOutputs(Callback):
         Raises:
             TrainingError: If a logit is not finite.
         """
+        return self._outputs("logits")
+
+    def curves(self, channels: int) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+        """Predictions (N, C, L) under "" for the network and under its name for each baseline, and the target.
+
+        Args:
+            channels: C; all dimensions between the first and the last are laid out in one row.
+
+        Raises:
+            TrainingError: If a prediction is not finite.
+        """
+        target = torch.cat(self._parts["target"]).double()
+        predictions = self._outputs("prediction")
+        shape = (len(target), channels, -1)
+        return {name: values.reshape(shape).numpy() for name, values in predictions.items()}, target.reshape(
+            shape
+        ).numpy()
+
+    def _outputs(self, kind: str) -> dict[str, torch.Tensor]:
         found = {}
         for key, parts in self._parts.items():
-            if not key.startswith("logits/"):
+            if not key.startswith(f"{kind}/"):
                 continue
-            name = key.removeprefix("logits/")
+            name = key.removeprefix(f"{kind}/")
             found[name] = torch.cat(parts).double()
             if not torch.isfinite(found[name]).all():
-                raise TrainingError(f"the network's {name or 'own'} logits are not finite")
+                words = "predictions" if kind == "prediction" else kind
+                raise TrainingError(f"the network's {name or 'own'} {words} are not finite")
         return found
 
     def probabilities(self) -> dict[str, NDArray[np.float64]]:

@@ -110,7 +110,7 @@ def evaluate_classification(
     scores = {name: ClassificationScores(probs, outputs.target, group) for name, probs in outputs.probs.items()}
     baselines = [name for name in outputs.probs if name not in model_rows]
     intervals = Intervals(seed, draws)
-    parts = _parts(outputs, index, subsets or {})
+    parts = parts_of_fold(outputs.rows, index, subsets or {})
     return Evaluation(
         models=[_model_row(name, scores, intervals) for name in model_rows],
         baselines=[_baseline_row(name, scores, intervals) for name in baselines],
@@ -205,14 +205,23 @@ def _no_sample() -> EstimateDict:
     return {"value": None, "lo": None, "hi": None, "n_groups": 0, "method": "no interval: no sample"}
 
 
-def _parts(
-    outputs: TestOutputs, index: SampleIndex, subsets: Mapping[str, NDArray[np.bool_]]
+def parts_of_fold(
+    rows: NDArray[np.int64], index: SampleIndex, subsets: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, tuple[NDArray[np.bool_], dict[str, Any]]]:
-    """All of the fold, the named subsets, then each value of each metadata column: name to mask and `column` entry."""
-    count = len(outputs.rows)
+    """All of the fold, the named subsets, then each value of each metadata column: name to mask and `column` entry.
+
+    Args:
+        rows: (N,) rows of the index.
+        index: All samples.
+        subsets: Name to (N,) mask.
+
+    Raises:
+        DataError: If a subset is empty, has another length or takes the name of another part.
+    """
+    count = len(rows)
     parts: dict[str, tuple[NDArray[np.bool_], dict[str, Any]]] = {ALL: (np.ones(count, dtype=np.bool_), {})}
     for key, codes in index.meta.items():
-        here = codes[outputs.rows]
+        here = codes[rows]
         for code, value in [*enumerate(index.meta_names[key]), (-1, "(missing)")]:
             if (here == code).any():
                 parts[f"{key}={value}"] = (here == code, {"column": key})

@@ -1,4 +1,4 @@
-"""What the one pass over the test fold leaves behind: probabilities of every row of the table on the same samples."""
+"""What the one pass over the test fold leaves behind: outputs of every row of the table on the same samples."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.curve_scores import CurveAxes
 from shared.errors import DataError
 from shared.sample_index import SampleIndex
 
@@ -79,3 +80,49 @@ class TestOutputs:
                 raise DataError(
                     f"probabilities {name!r} have {probs.shape[1]} columns; the index has {len(index.classes)} classes."
                 )
+
+
+@dataclass(frozen=True, eq=False)
+class CurveOutputs:
+    """Predicted curves of all networks and baselines on the test fold.
+
+    Attributes:
+        predictions: Row name to (N, C, L) float64.
+        target: (N, C, L) float64.
+        rows: (N,) distinct rows of the sample index.
+        axes: What C and L are.
+        sample_shape: Of one sample as data and network hold it: (C, L), or (..., L) with the channels in several
+            dimensions.
+
+    Raises:
+        DataError: If an array has another shape, a sample stands twice, or there is none.
+    """
+
+    predictions: dict[str, NDArray[np.float64]]
+    target: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    axes: CurveAxes
+    sample_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.rows)
+        if count == 0 or not self.predictions:
+            raise DataError("the test outputs hold no sample or no row of predictions; at least one of each is needed.")
+        if len(np.unique(self.rows)) != count:
+            raise DataError(
+                f"the test outputs hold {count - len(np.unique(self.rows))} samples twice; each counts once."
+            )
+        shape = (count, len(self.axes.channels), len(self.axes.values))
+        for name, curves in (self.predictions | {"target": self.target}).items():
+            if curves.shape != shape:
+                raise DataError(f"curves {name!r} have shape {curves.shape}; {shape} is needed.")
+
+    def row(self, name: str) -> NDArray[np.float64]:
+        """Return the (N, C, L) predictions of one row.
+
+        Raises:
+            DataError: If there is no such row.
+        """
+        if name not in self.predictions:
+            raise DataError(f"the test outputs have no row {name!r}; there are {', '.join(self.predictions)}.")
+        return self.predictions[name]

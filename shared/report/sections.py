@@ -21,7 +21,7 @@ CALIBRATION_SCORES = {
 """Calibration score to the words of its column."""
 
 CAPTIONS: dict[str, str] = {
-    "rows": "Networks and baselines: macro-F1 with 95 % interval by group.",
+    "rows": "Networks and baselines with 95 % interval by group.",
     "audit": "AUROC of each feature alone against chance and the warn line.",
     "subsets": "The same rows on parts of the test fold.",
     "sweet_spots": "Votes of the five analyses and the epoch chosen for each module group.",
@@ -30,6 +30,9 @@ CAPTIONS: dict[str, str] = {
     "confusion": "Confusion matrix of the final network: samples, and share of each true class.",
     "reliability": "Reliability diagram: on the diagonal, a confidence means what it says.",
     "confidence": "Confidence of right and wrong answers of the final network.",
+    "samples": "Test samples with the smallest, the median and the largest error: true and predicted curves.",
+    "per_point": "Error along the axis, final beside the baselines, with 95 % interval by group.",
+    "agreement": "Predicted against true values of the test fold; on the diagonal they agree.",
 }
 """Figure name (also its file name) to its caption."""
 
@@ -44,7 +47,8 @@ def build_sections(report: Report, figures: Iterable[str], details: Details | No
     """
     at_hand = list(figures)
     builders: tuple[Callable[[Report], Section], ...] = (
-        _results, _audit, _parts, _crossover, _curves, _classes, _calibration, _data, _cost, _artifacts, _warnings,
+        _results, _audit, _parts, _crossover, _curves, _classes, _channels, _checks, _calibration, _data, _cost,
+        _artifacts, _warnings,
     )  # fmt: skip
     sections = []
     for section in (add_details(build(report), details or {}) for build in builders):
@@ -77,19 +81,25 @@ def _interval_note(estimates: Iterable[Mapping[str, Any] | None]) -> str:
 def _results(report: Report) -> Section:
     models, baselines = report.get("models", []), report.get("baselines", [])
     against_best = [(f"{wording.METRIC_NAMES[key]} minus best_single", "diff_to_best_single", key) for key in _COMPARED]
-    against_final = [("final minus row (macro-F1)", "diff_to_final", "f1_macro")]
+    metric = wording.main_metric(report)
+    against_final = [(f"final minus row ({wording.METRIC_NAMES[metric]})", "diff_to_final", metric)]
+    remark = "Differences are paired." + (" Only final is calibrated." if "calibration" in report else "")
     tables = [
-        _scores("network", models, against_best, "Differences are paired. Only final is calibrated."),
-        _scores("baseline", baselines, against_final, "The difference is paired."),
+        _scores("network", report, models, against_best, remark),
+        _scores("baseline", report, baselines, against_final, "The difference is paired."),
     ]
     return Section("Results on the test fold", tables=[table for table in tables if table.rows], figures=("rows",))
 
 
-_COMPARED = ("f1_macro", "auroc_macro", "nll")
+_COMPARED = ("f1_macro", "auroc_macro", "nll", "r2", "rmse")
 
 
 def _scores(
-    kind: str, rows: Sequence[Mapping[str, Any]], differences: Sequence[tuple[str, str, str]], remark: str
+    kind: str,
+    report: Report,
+    rows: Sequence[Mapping[str, Any]],
+    differences: Sequence[tuple[str, str, str]],
+    remark: str,
 ) -> Table:
     """One table of rows with all their metrics, then their differences: (words, key of the row, metric)."""
     keys = [key for key in wording.METRIC_NAMES if any(key in row["metrics"] for row in rows)]
@@ -101,7 +111,7 @@ def _scores(
         )
         for row in rows
     ]
-    columns = (kind, *(wording.METRIC_NAMES[key] for key in keys), *(words for words, _, _ in differences))
+    columns = (kind, *(wording.metric_words(key, report) for key in keys), *(words for words, _, _ in differences))
     note = _interval_note(entry for row in rows for entry in row["metrics"].values())
     return _without_empty_columns(Table(columns, cells, f"{note} {remark}"))
 
@@ -133,6 +143,8 @@ def _audit(report: Report) -> Section:
 
 def _parts(report: Report) -> Section:
     parts: Mapping[str, Any] = report.get("per_group", {})
+    metric = wording.main_metric(report)
+    words = wording.METRIC_NAMES[metric]
     named = wording.named_subsets(report)
     order = [*(["all"] if "all" in parts else []), *named, *(n for n, part in parts.items() if "column" in part)]
     names = list(dict.fromkeys(row for name in order for row in parts[name]["rows"]))
@@ -141,13 +153,15 @@ def _parts(report: Report) -> Section:
             Cell(name),
             Cell(f"{parts[name]['n']:,}"),
             Cell(f"{parts[name]['groups']:,}"),
-            *(_cell(parts[name]["rows"].get(row, {}).get("f1_macro")) for row in names),
-            *(_cell(parts[name].get("diff_to_final", {}).get(row, {}).get("f1_macro"), signed=True) for row in names),
+            *(_cell(parts[name]["rows"].get(row, {}).get(metric)) for row in names),
+            *(_cell(parts[name].get("diff_to_final", {}).get(row, {}).get(metric), signed=True) for row in names),
         )
         for name in order
     ]
-    columns = ("part", "samples", "groups", *(f"{n}: macro-F1" for n in names), *(f"final minus {n}" for n in names))
-    note = "Macro-F1 over the classes that occur in the part; differences are paired: both rows on the same groups."
+    columns = ("part", "samples", "groups", *(f"{n}: {words}" for n in names), *(f"final minus {n}" for n in names))
+    note = "Differences are paired: both rows on the same groups."
+    if metric == "f1_macro":
+        note = "Macro-F1 over the classes that occur in the part. " + note
     tables = [_without_empty_columns(Table(columns, rows, note))] if rows else []
     title = f"Parts of the test fold: {', '.join(named)}" if named else "Parts of the test fold"
     return Section(title, tables=tables, figures=("subsets",))
@@ -188,6 +202,28 @@ def _classes(report: Report) -> Section:
     note = _interval_note(part["f1"] for part in classes.values())
     tables = [Table(("class", "F1", "precision", "recall", "samples"), rows, note)] if rows else []
     return Section("Classes", tables=tables, figures=("per_class", "confusion"))
+
+
+def _channels(report: Report) -> Section:
+    """Scores of each channel of a predicted curve, and how the error runs along the axis."""
+    channels = report.get("per_channel", {})
+    keys = list(dict.fromkeys(key for scores in channels.values() for key in scores))
+    rows = [(Cell(name), *(_cell(scores[key]) for key in keys)) for name, scores in channels.items()]
+    note = _interval_note(entry for scores in channels.values() for entry in scores.values())
+    columns = ("channel", *(wording.metric_words(key, report) for key in keys))
+    tables = [Table(columns, rows, note)] if rows else []
+    return Section("Curves predicted by final", tables=tables, figures=("samples", "per_point", "agreement"))
+
+
+def _checks(report: Report) -> Section:
+    rows = [
+        (Cell(check["name"]), Cell(check["row"]), Cell(f"{check['violations']:,} of {check['n']:,}"),
+         _cell(check["share"]), Cell(f"{check['worst']:.2g}"))
+        for check in report.get("checks", [])
+    ]  # fmt: skip
+    note = "The target's own violations tell about the data or the check; the worst is in the target's unit."
+    tables = [Table(("check", "row", "samples that break it", "share", "worst by"), rows, note)] if rows else []
+    return Section("What no sample can break", tables=tables)
 
 
 def _calibration(report: Report) -> Section:
@@ -248,6 +284,11 @@ def _cost(report: Report) -> Section:
         pairs = [
             ("wall time", wording.duration(part["wall_s"])),
             ("training samples a second", _tenths(part["samples_per_s"])),
+            *(
+                [("ms a sample in the test pass", f"{part['test_ms_per_sample']:.3f}")]
+                if part.get("test_ms_per_sample") is not None
+                else []
+            ),
             ("peak memory, MB", _tenths(part["peak_rss_mb"])),
             ("peak accelerator memory, MB", _tenths(part["peak_gpu_mb"])),
             ("out-of-memory events", _plain(part["oom_events"])),

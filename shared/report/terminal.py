@@ -10,11 +10,11 @@ from rich.text import Text
 
 from shared.report import wording
 
-_FINAL_METRICS = ("f1_macro", "auroc_macro", "ece")
+_FINAL_METRICS = ("f1_macro", "auroc_macro", "ece", "r2", "rmse", "pearson", "peak_shift")
 
 
 def summary_table(report: Mapping[str, Any]) -> Table:
-    """Return the table: F1 of each class, final's macro-F1, AUROC and ECE, the baselines beside it, named subsets.
+    """Return the table: final's scores, those of each class or channel, the baselines beside it, named subsets.
 
     Args:
         report: A valid report; parts that did not run are left out of the table.
@@ -98,17 +98,18 @@ def _add_final(table: Table, report: Mapping[str, Any]) -> None:
     _heading(table, "final network")
     for key in _FINAL_METRICS:
         if key in final["metrics"]:
-            _row(table, f"  {wording.METRIC_NAMES[key]}", final["metrics"][key])
+            _row(table, f"  {wording.metric_words(key, report)}", final["metrics"][key])
 
 
 def _add_networks(table: Table, report: Mapping[str, Any]) -> None:
-    """Set macro-F1 of the other networks of this fit beside that of final."""
-    rows = [row for row in report.get("models", []) if "f1_macro" in row["metrics"]]
+    """Set the main metric of the other networks of this fit beside that of final."""
+    metric = wording.main_metric(report)
+    rows = [row for row in report.get("models", []) if metric in row["metrics"]]
     if len(rows) <= 3:  # last, best_single, final: nothing was averaged or crossed
         return
-    _heading(table, "macro-F1 by network", last="row minus best_single")
+    _heading(table, f"{wording.METRIC_NAMES[metric]} by network", last="row minus best_single")
     for row in rows:
-        _row(table, f"  {row['name']}", row["metrics"]["f1_macro"], row.get("diff_to_best_single", {}).get("f1_macro"))
+        _row(table, f"  {row['name']}", row["metrics"][metric], row.get("diff_to_best_single", {}).get(metric))
 
 
 def _add_classes(table: Table, report: Mapping[str, Any]) -> None:
@@ -116,32 +117,36 @@ def _add_classes(table: Table, report: Mapping[str, Any]) -> None:
         _heading(table, "F1 by class")
     for name, scores in report.get("per_class", {}).items():
         _row(table, f"  {name}", scores["f1"])
+    if report.get("per_channel"):
+        _heading(table, "R² by channel")
+    for name, scores in report.get("per_channel", {}).items():
+        _row(table, f"  {name}", scores["r2"])
 
 
 def _add_baselines(table: Table, report: Mapping[str, Any]) -> None:
-    """Set macro-F1 of the baselines beside that of final."""
-    final = wording.find_row(report, "models", "final")
-    rows = [row for row in report.get("baselines", []) if "f1_macro" in row["metrics"]]
+    """Set the main metric of the baselines beside that of final."""
+    final, metric = wording.find_row(report, "models", "final"), wording.main_metric(report)
+    rows = [row for row in report.get("baselines", []) if metric in row["metrics"]]
     if not rows:
         return
-    _heading(table, "macro-F1, all samples")
-    if final is not None and "f1_macro" in final["metrics"]:
-        _row(table, "  final", final["metrics"]["f1_macro"])
+    _heading(table, f"{wording.METRIC_NAMES[metric]}, all samples")
+    if final is not None and metric in final["metrics"]:
+        _row(table, "  final", final["metrics"][metric])
     for row in rows:
-        _row(table, f"  {row['name']}", row["metrics"]["f1_macro"], row.get("diff_to_final", {}).get("f1_macro"))
+        _row(table, f"  {row['name']}", row["metrics"][metric], row.get("diff_to_final", {}).get(metric))
 
 
 def _add_subsets(table: Table, report: Mapping[str, Any]) -> None:
     """Do the same on each named subset, with final and the baseline that it is set against in words."""
-    baseline = wording.reference_baseline(report)
+    baseline, metric = wording.reference_baseline(report), wording.main_metric(report)
     for subset in wording.named_subsets(report):
         part = report["per_group"][subset]
-        _heading(table, f"macro-F1, {subset}", wording.groups(part["groups"]))
+        _heading(table, f"{wording.METRIC_NAMES[metric]}, {subset}", wording.groups(part["groups"]))
         names = ["final"] + ([] if baseline is None else [baseline["name"]])
         for name in names:
-            entry = part["rows"].get(name, {}).get("f1_macro")
+            entry = part["rows"].get(name, {}).get(metric)
             if entry is not None:
-                _row(table, f"  {name}", entry, part.get("diff_to_final", {}).get(name, {}).get("f1_macro"))
+                _row(table, f"  {name}", entry, part.get("diff_to_final", {}).get(name, {}).get(metric))
 
 
 def _add_shortcuts(table: Table, report: Mapping[str, Any]) -> None:

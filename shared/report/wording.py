@@ -11,10 +11,19 @@ METRIC_NAMES: dict[str, str] = {
     "ece": "ECE",
     "brier": "Brier",
     "nll": "NLL",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "pearson": "Pearson",
+    "peak_shift": "peak shift",
 }
 """Metric key to the words that readers see, in the order of the tables."""
 
+MAIN_METRICS = ("f1_macro", "r2")
+"""What rows are set against each other by: of classes, and of curves; more is better."""
+
 NO_VALUE = "n/a"
+FINAL_ROW = "final"
 
 Estimate = Mapping[str, Any]
 
@@ -75,16 +84,30 @@ def find_row(report: Mapping[str, Any], part: str, name: str) -> Mapping[str, An
     return next((row for row in report.get(part, []) if row["name"] == name), None)
 
 
+def main_metric(report: Mapping[str, Any]) -> str:
+    """Return the metric that rows of this report are set against each other by."""
+    rows = [*report.get("models", []), *report.get("baselines", [])]
+    found = [key for key in MAIN_METRICS if any(key in row["metrics"] for row in rows)]
+    return found[0] if found else MAIN_METRICS[0]
+
+
+def metric_words(key: str, report: Mapping[str, Any]) -> str:
+    """Return the words for a metric, with the unit where it has one of its own."""
+    unit = report.get("per_point", {}).get("axis", {}).get("unit", "")
+    return METRIC_NAMES.get(key, key) + (f", {unit}" if key == "peak_shift" and unit else "")
+
+
 def named_subsets(report: Mapping[str, Any]) -> list[str]:
     """Return the parts of the test fold that were named by hand: neither all of it nor the values of a column."""
     return [name for name, part in report.get("per_group", {}).items() if name != "all" and "column" not in part]
 
 
 def reference_baseline(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the baseline that final is set against in words: image_only, else the one with the best macro-F1."""
-    rows = [row for row in report.get("baselines", []) if "f1_macro" in row["metrics"]]
+    """Return the baseline that final is set against in words: image_only, else the one with the best main metric."""
+    metric = main_metric(report)
+    rows = [row for row in report.get("baselines", []) if row["metrics"].get(metric, {}).get("value") is not None]
     image_only = [row for row in rows if row["name"] == "image_only"]
-    return max(image_only or rows, key=lambda row: row["metrics"]["f1_macro"]["value"] or -1.0, default=None)
+    return max(image_only or rows, key=lambda row: row["metrics"][metric]["value"], default=None)
 
 
 def unique_warnings(report: Mapping[str, Any]) -> list[str]:
@@ -94,7 +117,7 @@ def unique_warnings(report: Mapping[str, Any]) -> list[str]:
 
 def verdicts(report: Mapping[str, Any]) -> list[Verdict]:
     """Say what a reader must know before any table, the result first."""
-    parts = (_state, _headline, _source, _crossover, _calibration, _against_baseline, _shortcuts)
+    parts = (_state, _headline, _source, _crossover, _calibration, _against_baseline, _checks, _shortcuts)
     return [verdict for part in parts for verdict in part(report)]
 
 
@@ -119,8 +142,11 @@ def _headline(report: Mapping[str, Any]) -> Iterator[Verdict]:
         return
     fold = report["data"]["folds"].get("test")
     where = f" on {fold['n']:,} test samples from {groups(fold['groups'])}" if fold else ""
-    scores = [f"{METRIC_NAMES[key]} {value_with_interval(final['metrics'][key])}" for key in ("f1_macro", "ece")
-              if key in final["metrics"]]  # fmt: skip
+    scores = [
+        f"{metric_words(key, report)} {value_with_interval(final['metrics'][key])}"
+        for key in ("f1_macro", "ece", "r2", "rmse", "peak_shift")
+        if key in final["metrics"]
+    ]
     yield Verdict("plain", f"The final network reaches {', '.join(scores)}{where}.")
 
 
@@ -157,28 +183,29 @@ def _calibration(report: Mapping[str, Any]) -> Iterator[Verdict]:
 
 def _against_baseline(report: Mapping[str, Any]) -> Iterator[Verdict]:
     baseline = reference_baseline(report)
-    if baseline is None or "f1_macro" not in baseline.get("diff_to_final", {}):
+    metric = main_metric(report)
+    if baseline is None or metric not in baseline.get("diff_to_final", {}):
         return
-    name, overall = baseline["name"], baseline["diff_to_final"]["f1_macro"]
-    yield Verdict("plain", f"All test samples: {_compare(name, overall)}.")
+    name, overall = baseline["name"], baseline["diff_to_final"][metric]
+    yield Verdict("plain", f"All test samples: {_compare(name, overall, metric)}.")
     for subset in named_subsets(report):
-        difference = report["per_group"][subset].get("diff_to_final", {}).get(name, {}).get("f1_macro")
+        difference = report["per_group"][subset].get("diff_to_final", {}).get(name, {}).get(metric)
         if difference is None:
             continue
         vanished = _above_zero(overall) and not _above_zero(difference)
         moral = " The gain over all samples is not seen here." if vanished else ""
         if vanished and difference["hi"] is not None and difference["hi"] < overall["value"]:
             moral = " The gain over all samples is not seen here: it comes from the other samples."
-        yield Verdict("warn" if vanished else "plain", f"{subset}: {_compare(name, difference)}.{moral}")
+        yield Verdict("warn" if vanished else "plain", f"{subset}: {_compare(name, difference, metric)}.{moral}")
 
 
 def _above_zero(difference: Estimate) -> bool:
     return difference["lo"] is not None and difference["lo"] > 0.0
 
 
-def _compare(name: str, difference: Estimate) -> str:
+def _compare(name: str, difference: Estimate, metric: str) -> str:
     """Say whether final is above or below a baseline, as far as the interval of final minus baseline carries."""
-    amount = f"macro-F1 {value_with_interval(difference, signed=True)}"
+    amount = f"{METRIC_NAMES[metric]} {value_with_interval(difference, signed=True)}"
     if difference["value"] is None or difference["lo"] is None or difference["hi"] is None:
         return f"final against {name} is open, {amount}"
     if _above_zero(difference):
@@ -186,6 +213,16 @@ def _compare(name: str, difference: Estimate) -> str:
     if difference["hi"] < 0.0:
         return f"{name} beats final, {amount}"
     return f"no difference seen between final and {name}, {amount}"
+
+
+def _checks(report: Mapping[str, Any]) -> Iterator[Verdict]:
+    for check in report.get("checks", []):
+        if check["row"] == FINAL_ROW and check["violations"]:
+            yield Verdict(
+                "warn",
+                f"{check['name']} does not hold for {check['violations']:,} of {check['n']:,} predictions of final, "
+                f"the worst by {check['worst']:.2g}.",
+            )
 
 
 def _shortcuts(report: Mapping[str, Any]) -> Iterator[Verdict]:

@@ -13,10 +13,13 @@ def calibrate(session: Session) -> None:
     callback = session.callback(TemperatureScaling)
     if callback is None or session.run.done("calibrate") is not None:
         return
+    assert session.module is not None
+    if session.module.curve_axes() is not None:
+        session.say("calibration: the network states neither probabilities nor a variance, so nothing is calibrated")
+        return
     if len(session.datamodule.rows("calibrate")) == 0:
         session.warn("the calibrate fold has no samples: probabilities are left as they are")
         return
-    assert session.module is not None
     assert session.trainer is not None
     session.module.load_weights(final_state(session.run))
     loader = session.datamodule.loader("calibrate", "calibrate")

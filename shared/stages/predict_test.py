@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from torch import Tensor
 
 from shared.callbacks.collect import CollectOutputs, collecting
 from shared.callbacks.ema import ema_of_checkpoint
 from shared.crossover.files import load_state
+from shared.curve_scores import CurveAxes
+from shared.errors import TrainingError
 from shared.final import checkpoint_content, checkpoint_state, final_calibrator, final_sha256, final_state
-from shared.report.evaluation import TestOutputs
-from shared.report.predictions import write_predictions
+from shared.report.outputs import CurveOutputs, TestOutputs
+from shared.report.predictions import write_curve_predictions, write_predictions
 from shared.session import Session
 from shared.weights import weights_sha256
 
@@ -40,8 +43,15 @@ def predict_test(session: Session, states: Mapping[str, Mapping[str, Tensor]] | 
             session.module.load_weights(rows[name])
         if of_row[name] not in passes:  # a declined crossover leaves final equal to the best single checkpoint
             passes[of_row[name]] = _predict(session)
-    session.outputs = _outputs(session, {name: passes[key] for name, key in of_row.items()})
-    write_predictions(session.run.path / "predictions.csv", session.datamodule.index, session.outputs, "test")
+    of_name = {name: passes[key] for name, key in of_row.items()}
+    path, index = session.run.path / "predictions.csv", session.datamodule.index
+    if of_name[FINAL].is_curves:
+        session.outputs = _curve_outputs(session, of_name)
+        write_curve_predictions(path, index, session.outputs, "test")
+    else:
+        session.outputs = _outputs(session, of_name)
+        write_predictions(path, index, session.outputs, "test")
+    session.test_ms_per_sample = 1000 * of_name[FINAL].seconds / len(session.outputs.rows)
     session.run.mark_done("test", {"final_sha256": final_hash})
 
 
@@ -70,6 +80,27 @@ def _outputs(session: Session, passes: Mapping[str, CollectOutputs]) -> TestOutp
         probs[FINAL] = session.calibrator.probabilities(final.logits()[""], final.domain, names).numpy()
     baselines = {name: values for name, values in final.probabilities().items() if name}
     return TestOutputs(probs=probs | baselines, target=final.target, rows=final.rows, uncalibrated=uncalibrated)
+
+
+def _curve_outputs(session: Session, passes: Mapping[str, CollectOutputs]) -> CurveOutputs:
+    """Curves of every row, of the baselines of final's own pass, and of simple models fitted on train."""
+    assert session.module is not None
+    described = session.module.curve_axes()
+    if described is None:
+        raise TrainingError(
+            f"{type(session.module).__name__} returns a prediction but no curve_axes(), which say what it is of"
+        )
+    axes = CurveAxes.from_dict(described)
+    final, count = passes[FINAL], len(axes.channels)
+    predictions = {name: collected.curves(count)[0][""] for name, collected in passes.items()}
+    own, target = final.curves(count)
+    predictions |= {name: values for name, values in own.items() if name}
+    fit_rows = session.datamodule.rows("train")
+    if len(fit_rows):
+        session.ledger.record("fit", "train", "baselines")
+        for name, values in session.datamodule.baselines(fit_rows, final.rows).items():
+            predictions[name] = np.asarray(values, dtype=np.float64).reshape(target.shape)
+    return CurveOutputs(predictions, target, final.rows, axes, final.sample_shape)
 
 
 def _predict(session: Session) -> CollectOutputs:

@@ -9,13 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
 from rich.console import Console
 
 from shared.report import Evaluation, evaluate_classification, print_summary, report_figures, write_report
+from shared.report.curve_evaluation import CurveEvaluation, evaluate_curves
 from shared.report.details import read_details
 from shared.report.evaluation import calibration_scores
+from shared.report.outputs import CurveOutputs, TestOutputs
 from shared.session import Session
 
 SCHEMA = 1
@@ -24,23 +28,18 @@ MODEL_ROWS = ("last", "best_single", "ema", "uniform_soup", "greedy_soup", "lawa
 
 def report(session: Session) -> None:
     """Score the test outputs, write the report and show its table."""
-    assert session.outputs is not None  # `stages` without test is refused with the configuration
-    index, outputs = session.datamodule.index, session.outputs
-    evaluation = evaluate_classification(
-        outputs,
-        index,
-        model_rows=[name for name in MODEL_ROWS if name in outputs.probs],
-        subsets=session.datamodule.subsets(outputs.rows),
-        seed=session.settings.seed,
-    )
+    outputs = session.outputs
+    assert outputs is not None  # `stages` without test is refused with the configuration
+    evaluation = _evaluate(session, outputs)
     for sentence in evaluation.warnings:
         session.warn(sentence)
     content = build_report(session, evaluation)
     runtime = session.settings.runtime
     details = read_details(session.run.path)
     drawn = report_figures(
-        content, classes=index.classes, outputs=outputs, epochs=_metric_rows(session.run.path),
-        uncalibrated=outputs.uncalibrated, sweet_spots=details.get("sweet_spots"),
+        content, classes=session.datamodule.index.classes, outputs=outputs, pictures=session.datamodule.pictures,
+        epochs=_metric_rows(session.run.path), sweet_spots=details.get("sweet_spots"),
+        uncalibrated=outputs.uncalibrated if isinstance(outputs, TestOutputs) else None,
         monitor=runtime.monitor, mode=runtime.monitor_mode, warn_above=session.settings.audit.warn_above,
     )  # fmt: skip
     session.report = content
@@ -52,7 +51,25 @@ def report(session: Session) -> None:
         session.say(f"report: {paths['report.html']}")
 
 
-def build_report(session: Session, evaluation: Evaluation) -> dict[str, Any]:
+def _evaluate(session: Session, outputs: TestOutputs | CurveOutputs) -> Evaluation | CurveEvaluation:
+    """Scores of all rows, by what kind of output they are."""
+    index, seed = session.datamodule.index, session.settings.seed
+    subsets = session.datamodule.subsets(outputs.rows)
+    if isinstance(outputs, TestOutputs):
+        rows = [name for name in MODEL_ROWS if name in outputs.probs]
+        return evaluate_classification(outputs, index, model_rows=rows, subsets=subsets, seed=seed)
+    rows = [name for name in MODEL_ROWS if name in outputs.predictions]
+    assert session.module is not None
+    module, shape = session.module, outputs.sample_shape
+
+    def checks(curves: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        found = module.checks(torch.from_numpy(curves).reshape(len(curves), *shape))
+        return {name: excess.numpy() for name, excess in found.items()}
+
+    return evaluate_curves(outputs, index, model_rows=rows, subsets=subsets, seed=seed, checks=checks)
+
+
+def build_report(session: Session, evaluation: Evaluation | CurveEvaluation) -> dict[str, Any]:
     """Content of report.json; a part that did not run is absent."""
     settings, status = session.settings, session.run.status()
     check = status["stages"]["check"]
@@ -91,7 +108,7 @@ def build_report(session: Session, evaluation: Evaluation) -> dict[str, Any]:
 def _before_and_after(session: Session) -> dict[str, Any]:
     """Calibration scores of final on the test fold without and with its calibrator."""
     outputs, seed = session.outputs, session.settings.seed
-    assert outputs is not None
+    assert isinstance(outputs, TestOutputs)
     index, after = session.datamodule.index, outputs.row("final")
     before = after if outputs.uncalibrated is None else outputs.uncalibrated
     return {
@@ -127,6 +144,7 @@ def _cost(session: Session) -> dict[str, Any]:
         "peak_rss_mb": round(own / 1024, 1),
         "peak_gpu_mb": gpu,
         "oom_events": 0,
+        "test_ms_per_sample": session.test_ms_per_sample,
     }
 
 
