@@ -89,6 +89,14 @@ typecheck: setup ## Check the types with mypy
 tensorboard: setup ## Show the runs under LOGDIR on the loopback address
 	$(BIN)/tensorboard --logdir '$(LOGDIR)' --host 127.0.0.1 --port $(PORT)
 
+.PHONY: dashboard
+dashboard: setup ## Show all runs under LOGDIR live in the browser, on the loopback address, port 8600 (ARGS for more)
+	$(BIN)/python -m shared.live --outputs '$(LOGDIR)' $(ARGS)
+
+.PHONY: advise
+advise: setup ## Say what the runs under LOGDIR teach, with ready overrides for the next ones
+	$(BIN)/python -m shared.advise '$(LOGDIR)' $(ARGS)
+
 .PHONY: bench
 bench: setup ## Measure speed with every bench/bench_*.py, one after the other
 	@test -n '$(BENCHES)' || { echo 'bench: no file matches bench/bench_*.py' >&2; exit 1; }

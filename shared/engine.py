@@ -38,12 +38,12 @@ from shared.stages.cross_over import cross_over
 from shared.stages.predict_test import predict_test
 from shared.stages.report import report
 from shared.stages.select_epochs import select_epochs
-from shared.stages.train import STAGED_ARGUMENTS, STAGED_CALLBACKS, check_callbacks, train
+from shared.stages.train import LIVE_ARGUMENTS, LIVE_PUSH, STAGED_ARGUMENTS, STAGED_CALLBACKS, check_callbacks, train
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
-    from shared.report.evaluation import TestOutputs
+    from shared.report.outputs import CurveOutputs, TestOutputs
 
 ENGINE_SETS = {
     "data": ("seed", "cache_folder"),
@@ -51,6 +51,7 @@ ENGINE_SETS = {
     "trainer": ("callbacks", "enable_progress_bar", "logger", "plugins", "default_root_dir"),
     "logger.*": ("save_dir", "name", "version", "purge_step"),
     **dict.fromkeys(STAGED_CALLBACKS, STAGED_ARGUMENTS),
+    LIVE_PUSH: (*LIVE_ARGUMENTS, "token"),  # a secret has no place in config.yaml; it comes from the environment
 }
 """Constructor arguments that the engine adds to what the configuration gives."""
 
@@ -75,7 +76,7 @@ class FitResult:
         datamodule: The datamodule, its folds bound to the run's ledger.
         run: The run directory.
         report: Content of report.json, None where the stage did not run.
-        outputs: Probabilities of every row on the test fold, None where the stage did not run.
+        outputs: What every row said about the test fold, None where the stage did not run.
     """
 
     metrics: dict[str, float]
@@ -84,7 +85,7 @@ class FitResult:
     datamodule: FoldedDataModule
     run: RunDirectory
     report: dict[str, Any] | None
-    outputs: "TestOutputs | None"
+    outputs: "TestOutputs | CurveOutputs | None"
 
 
 def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = (), quiet: bool = False) -> FitResult:
@@ -125,8 +126,9 @@ def watched(run: RunDirectory, resumable: bool = True) -> Iterator[Interruption]
             run.set_state("interrupted")
             hint = f"; go on with resume={os.path.relpath(run.path)}" if resumable else ""
             raise RunInterrupted(error.signum, f"{error}{hint}") from error
-        except BaseException:
-            run.set_state("failed")
+        except BaseException as error:
+            # Its sentence, for those who look at the run later: `shared.advise`, the live page.
+            run.set_state("failed", error=str(error) or type(error).__name__)
             raise
 
 
@@ -137,12 +139,18 @@ def _open_run(settings: Settings, overrides: tuple[str, ...]) -> tuple[RunDirect
         run, checkpoint = found
         refuse_differences(settings.plain, run, saved_settings(run).plain)
         return run, checkpoint
-    run = RunDirectory.create(settings.outputs, settings.project, settings.experiment)
+    run = RunDirectory.create(settings.outputs, settings.project, settings.experiment, _parents(settings))
     run.write_file(
         "config.yaml", yaml.safe_dump(settings.plain | {"resume": None}, sort_keys=False, allow_unicode=True)
     )
     run.write_file("overrides.txt", "".join(f"{override}\n" for override in overrides))
     return run, None
+
+
+def _parents(settings: Settings) -> tuple[Path, ...]:
+    """Runs whose weights this one begins with: what they were trained on must not be tested on here."""
+    first = settings.plain["model"].get("init_from")
+    return () if first is None else (Path(first).resolve(),)
 
 
 def _quiet_lightning() -> None:

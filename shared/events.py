@@ -5,7 +5,9 @@ resume the lines whose step lies past the `start` event's step are superseded by
 """
 
 import json
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,35 @@ VERSION = 1
 KINDS = ("start", "step", "epoch", "sample", "stage", "heartbeat", "end", "warning")
 MIN_STEP_INTERVAL_S = 0.1  # at most ten step events a second
 
+Listener = Callable[[int, str], None]
+"""Takes an event's seq and its line; called in the writing thread, so it must return at once and never raise."""
+
 
 class EventWriter:
-    """Append events to a file.
+    """Append events to a file; several threads may write.
 
     Args:
         path: The file; an existing one is continued, without a line that a killed run left half written.
         run: Name of the run, repeated in each event.
+
+    Attributes:
+        closing: What the `end` event carries beside its own data, such as what a callback has cost.
+        last_time: When the last event was written, seconds since the epoch; 0 before the first.
     """
 
     def __init__(self, path: Path, run: str) -> None:
         self.path = path
         self.run = run
         self.next_seq = _repair(path)
+        self.closing: dict[str, Any] = {}
+        self.last_time = 0.0
         self._last_step_time = 0.0
+        self._listeners: list[Listener] = []
+        self._lock = threading.Lock()  # a seq and its line go together
+
+    def subscribe(self, listener: Listener) -> None:
+        """Have a listener called with each event from now on, after it is on disk."""
+        self._listeners.append(listener)
 
     def step_is_due(self) -> bool:
         """Whether a step event may be written now; asked first, so that reading a loss back from a GPU is rare."""
@@ -40,13 +57,22 @@ class EventWriter:
         now = time.time()
         if kind == "step":
             self._last_step_time = now
-        event = {
-            "v": VERSION, "seq": self.next_seq, "t": now, "run": self.run, "kind": kind, "step": step, "epoch": epoch,
-            "data": data,
-        }  # fmt: skip
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event, ensure_ascii=False) + "\n")
-        self.next_seq += 1
+        if kind == "end":
+            data |= self.closing
+        with self._lock:
+            seq = self.next_seq
+            event = {
+                "v": VERSION, "seq": seq, "t": now, "run": self.run, "kind": kind, "step": step, "epoch": epoch,
+                "data": data,
+            }  # fmt: skip
+            line = json.dumps(event, ensure_ascii=False)
+            # A name that is no UTF-8 holds half characters; written with a backslash they are JSON as well.
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(line + "\n")
+            self.next_seq += 1
+            self.last_time = now
+            for listener in self._listeners:  # under the lock, so that they see the order of the file
+                listener(seq, line)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -59,7 +85,9 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         Events in order of seq.
     """
     kept: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for (
+        line
+    ) in path.read_bytes().splitlines():  # of bytes: those of a text also end at U+2028, which JSON leaves as it is
         event = json.loads(line)
         if event["kind"] == "start":
             kept = [old for old in kept if old["step"] <= event["step"]]

@@ -44,7 +44,8 @@ class RunLog(Callback):
         """Announce the (re)start: events past this step are superseded."""
         self.events.write(
             "start", trainer.global_step, trainer.current_epoch,
-            max_epochs=trainer.max_epochs, batches_per_epoch=trainer.num_training_batches,
+            max_epochs=trainer.max_epochs, batches_per_epoch=trainer.num_training_batches, monitor=self.monitor,
+            mode=self.mode, **model_facts(pl_module),
         )  # fmt: skip
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -115,6 +116,20 @@ class RunLog(Callback):
                 f"val_loss={row.get('val/loss', math.nan):.6f} best_val={best:.6f} lr={row['lr']:.3e}{os.linesep}"
             )
         return lines
+
+
+def model_facts(module: LightningModule) -> dict[str, Any]:
+    """What the `start` event tells about the network: its class, `describe()`, and its loss's LaTeX `formula()`.
+
+    Both methods may be absent, as in somebody else's module; then the number of parameters stands alone.
+    """
+    count = sum(parameter.numel() for parameter in module.parameters())
+    describe, formula = (getattr(module, name, None) for name in ("describe", "formula"))
+    facts = describe() if callable(describe) else {"parameters": f"{count:,}"}
+    found: dict[str, Any] = {"model": {"class": type(module).__name__, **{key: str(facts[key]) for key in facts}}}
+    if callable(formula) and (latex := formula()) is not None:
+        found["formula"] = str(latex)
+    return found
 
 
 def _number(value: float) -> float | None:

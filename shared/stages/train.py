@@ -29,6 +29,10 @@ STAGED_CALLBACKS = (
 STAGED_ARGUMENTS = ("dirpath", "at_fit_end")
 """What the engine gives them."""
 
+LIVE_PUSH = "shared.callbacks.live_push.LivePush"
+LIVE_ARGUMENTS = ("outputs", "events")
+"""What the engine gives to that one."""
+
 
 def check_callbacks(settings: Settings) -> None:
     """Refuse a crossover without the snapshots that it is made of.
@@ -118,7 +122,10 @@ def _own_callbacks(session: Session) -> list[Callback]:
 def _configured_callbacks(session: Session) -> list[Callback]:
     callbacks = []
     for name, node in enabled_nodes(session.settings.plain["callbacks"], "callbacks").items():
-        staged = node.get("_target_") in STAGED_CALLBACKS
-        values = (str(session.run.path), False) if staged else ()
-        callbacks.append(instantiate(node, f"callbacks.{name}", **dict(zip(STAGED_ARGUMENTS, values, strict=False))))
+        given: dict[str, Any] = {}
+        if node.get("_target_") in STAGED_CALLBACKS:
+            given = dict(zip(STAGED_ARGUMENTS, (str(session.run.path), False), strict=True))
+        elif node.get("_target_") == LIVE_PUSH:
+            given = dict(zip(LIVE_ARGUMENTS, (session.settings.outputs, session.events), strict=True))
+        callbacks.append(instantiate(node, f"callbacks.{name}", **given))
     return callbacks

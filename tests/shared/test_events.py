@@ -1,4 +1,5 @@
 import json
+import threading
 
 from shared.events import EventWriter, read_events
 
@@ -43,3 +44,41 @@ def test_step_events_are_due_ten_times_a_second(tmp_path, monkeypatch):
             writer.write("step", 0, 0)
             written += 1
     assert 18 <= written <= 20
+
+
+def test_listeners_hear_of_an_event_when_it_is_on_disk(tmp_path):
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path, "r")
+    heard = []
+    writer.subscribe(lambda seq, line: heard.append((seq, line, path.read_text().endswith(line + "\n"))))
+    writer.write("start", 0, 0)
+    writer.write("warning", 0, 0, sentence="ä")
+    assert [seq for seq, _, _ in heard] == [0, 1]
+    assert all(on_disk for _, _, on_disk in heard)
+    assert json.loads(heard[1][1])["data"] == {"sentence": "ä"}
+
+
+def test_threads_that_write_at_once_leave_no_gap(tmp_path):
+    writer = EventWriter(tmp_path / "events.jsonl", "r")
+    heard = []
+    writer.subscribe(lambda seq, line: heard.append(seq))
+    threads = [threading.Thread(target=lambda: [writer.write("heartbeat", 0, 0) for _ in range(300)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [event["seq"] for event in read_events(writer.path)] == heard == list(range(1200))
+
+
+def test_the_end_carries_what_callbacks_have_left_for_it(tmp_path):
+    writer = EventWriter(tmp_path / "events.jsonl", "r")
+    writer.closing["cost"] = {"hook_s": 0.5}
+    writer.write("epoch", 0, 0)
+    writer.write("end", 0, 0, state="done")
+    assert [event["data"] for event in read_events(writer.path)] == [{}, {"state": "done", "cost": {"hook_s": 0.5}}]
+
+
+def test_a_line_separator_in_a_sentence_is_no_end_of_a_line(tmp_path):
+    writer = EventWriter(tmp_path / "events.jsonl", "r")
+    writer.write("warning", 0, 0, sentence="a\u2028b\x85c")
+    assert read_events(writer.path)[0]["data"]["sentence"] == "a\u2028b\x85c"

@@ -1,0 +1,17 @@
+// What is looked at stands behind the # of the address, so that a reload or a bookmark shows the same.
+
+export function readAddress() {
+  const found = new URLSearchParams(location.hash.slice(1));
+  const ids = (found.get("runs") ?? "").split(",").filter((id) => /^[0-9a-f]{12}$/.test(id));
+  return { selected: [...new Set(ids)].slice(0, 64), focus: found.get("focus"), metric: found.get("metric"), log: found.get("log") === "1" };
+}
+
+export function writeAddress({ selected, focus, metric, log }) {
+  const parts = new URLSearchParams();
+  if (selected.length) parts.set("runs", selected.join(","));
+  if (focus) parts.set("focus", focus);
+  if (metric) parts.set("metric", metric);
+  if (log) parts.set("log", "1");
+  const hash = `#${parts.toString().replaceAll("%2C", ",").replaceAll("%2F", "/")}`;
+  if (hash !== location.hash) history.replaceState(null, "", hash);
+}

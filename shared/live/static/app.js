@@ -1,0 +1,158 @@
+// Puts the parts together: what the hub says goes into the store, and the page is drawn from it a few times a second.
+
+import { readAddress, writeAddress } from "./address.js";
+import { Charts } from "./charts.js";
+import { Connection } from "./connection.js";
+import { byId, colour, make } from "./dom.js";
+import { drawFacts } from "./facts.js";
+import { drawFocus } from "./focus.js";
+import { runName } from "./format.js";
+import { RunList } from "./runlist.js";
+import { drawSamples } from "./samples.js";
+import { Store } from "./store.js";
+import { setUpTheme } from "./theme.js";
+
+const NUM_COLOURS = 8;
+const MAX_SELECTED = 64;
+const REDRAW_MS = 100;
+const MANY_POINTS = 20000; // above this the charts are drawn less often
+
+const store = new Store();
+const charts = new Charts();
+const view = readAddress();
+let theme = 0;
+let chosen = view.selected.length > 0; // by somebody: until then the page follows the newest run that is going on
+let timer = null;
+
+const colourOf = (id) => colour(`c${Math.max(0, view.selected.indexOf(id)) % NUM_COLOURS}`);
+
+const list = new RunList({
+  onToggle: (id, on) => choose(on ? [...view.selected, id] : view.selected.filter((one) => one !== id), on ? id : view.focus),
+  onFocus: (id) => {
+    document.body.classList.remove("menu");
+    choose(view.selected.includes(id) && view.selected.length > 1 ? view.selected : [id], id);
+  },
+  onGroup: (ids, on) => choose(on ? [...view.selected, ...ids] : view.selected.filter((id) => !ids.includes(id)), on ? ids[0] : view.focus),
+});
+
+const connection = new Connection({
+  onMessage(message) {
+    if (message.type === "welcome") byId("where").textContent = message.outputs;
+    if (message.type === "runs") {
+      store.setRuns(message);
+      if (!chosen && message.runs.length && !view.selected.some((id) => store.row(id))) {
+        const first = message.runs.find((run) => run.state === "running") ?? message.runs[0];
+        select([first.id], first.id);
+      }
+    }
+    if (message.type === "frame") for (const part of message.runs) if (view.selected.includes(part.id)) store.apply(part);
+    drawSoon();
+  },
+  onState(state) {
+    byId("link").textContent = state;
+    document.body.dataset.connected = state === "connected" ? "yes" : "no";
+  },
+  onToken(note) {
+    byId("login-note").textContent = note;
+    if (!byId("login").open) byId("login").showModal();
+  },
+});
+
+function choose(ids, focus) {
+  chosen = true;
+  select(ids, focus);
+}
+
+function select(ids, focus) {
+  view.selected = [...new Set(ids)].slice(0, MAX_SELECTED);
+  view.focus = view.selected.includes(focus) ? focus : view.selected.at(-1) ?? null;
+  for (const id of [...store.histories.keys()]) if (!view.selected.includes(id)) store.histories.delete(id);
+  connection.select(view.selected);
+  writeAddress(view);
+  drawSoon();
+}
+
+function drawSoon() {
+  if (timer !== null) return;
+  const points = view.selected.reduce((sum, id) => sum + (store.histories.get(id)?.steps.length ?? 0), 0);
+  timer = setTimeout(() => {
+    timer = null;
+    draw();
+  }, points > MANY_POINTS ? 5 * REDRAW_MS : REDRAW_MS);
+}
+
+function draw() {
+  const now = Date.now() / 1000 + store.clockOffset;
+  const focused = store.row(view.focus);
+  const history = store.histories.get(view.focus);
+  list.draw(store, view, colourOf);
+  drawFocus(focused, history, now);
+  const runs = view.selected.filter((id) => store.histories.has(id)).map((id) => {
+    const row = store.row(id);
+    return { id, name: runName(row?.name ?? id), colour: colourOf(id), history: store.histories.get(id) };
+  });
+  byId("charts").hidden = !runs.length;
+  if (runs.length) {
+    drawMetricChoice(runs.map((run) => run.id));
+    charts.draw(runs, { metric: byId("metric").value || null, log: view.log });
+  }
+  drawSamples(history, `${view.focus} ${theme}`);
+  drawFacts(history, view.focus);
+  drawEmpty(runs.length);
+}
+
+function drawMetricChoice(ids) {
+  const names = store.metrics(ids);
+  const box = byId("metric");
+  if (names.join() !== [...box.options].map((option) => option.value).join()) {
+    box.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+  }
+  const monitor = store.histories.get(view.focus)?.facts?.monitor;
+  const fallback = monitor && monitor !== "val/loss" && names.includes(monitor) ? monitor : names.find((name) => !name.endsWith("/loss")) ?? names[0];
+  const wanted = names.includes(view.metric) ? view.metric : fallback;
+  if (wanted && box.value !== wanted) box.value = wanted;
+}
+
+function drawEmpty(numShown) {
+  const note = byId("empty");
+  note.hidden = numShown > 0;
+  note.textContent = view.focus && store.row(view.focus)
+    ? "Reading this run's history ..."
+    : store.runs.length
+      ? "Choose a run on the left; tick several to compare them, or all of a sweep."
+      : "No runs yet.\nStart one, for example python -m projects.<name>.train, and it appears here by itself.";
+}
+
+byId("log").checked = view.log;
+byId("log").addEventListener("change", (event) => {
+  view.log = event.target.checked;
+  writeAddress(view);
+  draw();
+});
+byId("metric").addEventListener("change", (event) => {
+  view.metric = event.target.value;
+  writeAddress(view);
+  draw();
+});
+byId("none").addEventListener("click", () => choose([], null));
+byId("menu").addEventListener("click", () => {
+  const open = document.body.classList.toggle("menu");
+  byId("menu").setAttribute("aria-expanded", String(open));
+});
+byId("login").addEventListener("close", () => {
+  connection.setToken(byId("token").value);
+  byId("token").value = "";
+});
+addEventListener("hashchange", () => {
+  Object.assign(view, readAddress());
+  byId("log").checked = view.log;
+  choose(view.selected, view.focus);
+});
+setUpTheme(() => {
+  theme += 1;
+  charts.clear();
+  drawSoon();
+});
+setInterval(drawSoon, 5000); // ages in the list
+connection.selected = view.selected;
+connection.open();

@@ -1,0 +1,82 @@
+// The WebSocket: says which runs are wanted, confirms what came, and comes back by itself.
+
+const SILENT_MS = 15000; // the hub says something every five seconds
+const WAIT_MS = [300, 600, 1200, 2500, 5000];
+const TOKEN_KEY = "sweetspot-live-token";
+
+export class Connection {
+  constructor({ onMessage, onState, onToken }) {
+    Object.assign(this, { onMessage, onState, onToken });
+    this.selected = [];
+    this.tries = 0;
+    takeTokenFromAddress();
+    setInterval(() => this.watch(), 1000);
+  }
+
+  open() {
+    clearTimeout(this.timer);
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = new WebSocket(`${scheme}://${location.host}/view`);
+    this.socket = socket;
+    this.heard = Date.now();
+    socket.onopen = () => socket.send(JSON.stringify({ type: "hello", token: sessionStorage.getItem(TOKEN_KEY), select: this.selected }));
+    socket.onmessage = (event) => this.receive(socket, event);
+    socket.onclose = (event) => {
+      if (this.socket === socket) this.lost(event);
+    };
+  }
+
+  select(ids) {
+    this.selected = ids;
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type: "select", select: ids }));
+  }
+
+  setToken(token) {
+    sessionStorage.setItem(TOKEN_KEY, token);
+    this.open();
+  }
+
+  receive(socket, event) {
+    if (this.socket !== socket) return;
+    this.heard = Date.now();
+    const message = JSON.parse(event.data);
+    if (message.type === "welcome") {
+      this.tries = 0;
+      this.onState("connected");
+    } else {
+      socket.send('{"type": "ack"}');
+    }
+    this.onMessage(message);
+  }
+
+  lost(event) {
+    this.socket = null;
+    if (event.code === 4401) {
+      this.onState("waiting for the token");
+      this.onToken(sessionStorage.getItem(TOKEN_KEY) ? "The token that was given is not the right one." : "");
+      return;
+    }
+    this.onState(event.reason ? `refused: ${event.reason}` : "hub not reached, trying again");
+    this.timer = setTimeout(() => this.open(), WAIT_MS[Math.min(this.tries, WAIT_MS.length - 1)]);
+    this.tries += 1;
+  }
+
+  watch() {
+    if (this.socket && Date.now() - this.heard > SILENT_MS) {
+      const silent = this.socket;
+      this.socket = null;
+      silent.close();
+      this.lost({ code: 0, reason: "" });
+    }
+  }
+}
+
+/** A token in the address is kept for this tab and taken out of the address, so that it is not bookmarked or shared. */
+function takeTokenFromAddress() {
+  const address = new URL(location.href);
+  const token = address.searchParams.get("token");
+  if (token === null) return;
+  sessionStorage.setItem(TOKEN_KEY, token);
+  address.searchParams.delete("token");
+  history.replaceState(null, "", address);
+}

@@ -1,0 +1,151 @@
+"""One viewer's connection: brings its selected runs up to date, ten times a second at most.
+
+A viewer confirms each frame. While it owes `MAX_UNCONFIRMED` confirmations it gets no more, and since a frame says what
+has changed since the last one sent, it misses nothing by that. One that confirms nothing for `SILENT_S` is let go.
+"""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from starlette.websockets import WebSocket
+
+from shared.live.store import RunStore
+
+FRAME_S = 0.1
+MAX_SELECTED = 64
+MAX_UNCONFIRMED = 3
+SILENT_S = 30.0
+ALIVE_S = 5.0
+MAX_MESSAGES_PER_S = 50
+MAX_ENCODED = 128
+
+
+class Frames:
+    """Encodes what viewers with the same knowledge are all sent, once.
+
+    Args:
+        store: The runs.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self._encoded: dict[tuple[Any, ...], tuple[tuple[int, int], str]] = {}
+        self._list: tuple[int, str] = (-1, "")
+
+    def run(self, run_id: str, since: tuple[int, int]) -> tuple[tuple[int, int], str]:
+        """Version and JSON of what is new in a run; an empty text where nothing is."""
+        run = self.store.get(run_id)
+        version = (0, 0) if run is None else run.version
+        if run is None or version in ((0, 0), since):
+            return since, ""
+        key = (run_id, since, version)
+        if key not in self._encoded:
+            if len(self._encoded) > MAX_ENCODED:
+                self._encoded.clear()
+            reached, changes = run.changes(since)
+            text = json.dumps({"generation": reached[0], **changes}, allow_nan=False) if changes else ""
+            self._encoded[key] = (reached, text)
+        return self._encoded[key]
+
+    def runs(self) -> tuple[int, str]:
+        """Version and JSON of the list of runs."""
+        version, rows = self.store.rows()
+        if self._list[0] != version:
+            message = {"type": "runs", "now": time.time(), "left_out": self.store.left_out, "runs": rows}
+            self._list = (version, json.dumps(message))
+        return self._list
+
+
+class Viewer:
+    """Serves one connection until it ends.
+
+    Args:
+        socket: Accepted connection whose first message has been read.
+        frames: Shared by all viewers.
+    """
+
+    def __init__(self, socket: WebSocket, frames: Frames) -> None:
+        self.socket = socket
+        self.frames = frames
+        self._selected: dict[str, tuple[int, int]] = {}
+        self._list_version = -1
+        self._unconfirmed = 0
+        self._heard = time.monotonic()
+
+    async def serve(self, first: dict[str, Any]) -> None:
+        """Read and write until one side ends."""
+        self._take(first)
+        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self) -> None:
+        tokens, asked = float(MAX_MESSAGES_PER_S), time.monotonic()
+        while True:
+            message = json.loads(await self.socket.receive_text())
+            now = time.monotonic()
+            tokens = min(MAX_MESSAGES_PER_S, tokens + (now - asked) * MAX_MESSAGES_PER_S) - 1
+            asked = now
+            if tokens < 0:
+                return
+            if isinstance(message, dict):
+                self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "ack":
+            self._unconfirmed = max(0, self._unconfirmed - 1)
+            self._heard = time.monotonic()
+        chosen = message.get("select")
+        if isinstance(chosen, list):
+            ids = [one for one in chosen if isinstance(one, str)][:MAX_SELECTED]
+            self._selected = {run_id: self._selected.get(run_id, (0, 0)) for run_id in ids}
+
+    async def _write(self) -> None:
+        sent = time.monotonic()
+        self._heard = sent
+        while True:
+            now = time.monotonic()
+            if self._unconfirmed and now - self._heard > SILENT_S:
+                return
+            if self._unconfirmed < MAX_UNCONFIRMED:
+                messages = await asyncio.to_thread(self._due) if self._is_behind() else []
+                if not messages and now - sent > ALIVE_S:
+                    messages = [json.dumps({"type": "alive", "now": time.time()})]
+                for text in messages:
+                    self._unconfirmed += 1
+                    await asyncio.wait_for(self.socket.send_text(text), SILENT_S)
+                    sent = now
+            await asyncio.sleep(FRAME_S)
+
+    def _is_behind(self) -> bool:
+        """Cheap look, so that nothing is encoded where nothing has come."""
+        if self.frames.store.rows()[0] != self._list_version:
+            return True
+        for run_id, seen in self._selected.items():
+            run = self.frames.store.get(run_id)
+            if run is not None and run.version not in ((0, 0), seen):
+                return True
+        return False
+
+    def _due(self) -> list[str]:
+        messages = []
+        version, text = self.frames.runs()
+        if version != self._list_version:
+            self._list_version = version
+            messages.append(text)
+        parts = []
+        for run_id, since in list(self._selected.items()):
+            reached, text = self.frames.run(run_id, since)
+            if text:
+                parts.append(text)
+                if run_id in self._selected:
+                    self._selected[run_id] = reached
+        if parts:
+            messages.append('{"type": "frame", "runs": [' + ", ".join(parts) + "]}")
+        return messages
