@@ -23,9 +23,24 @@ def options(group, prefix=""):
     return sorted(path.stem for path in (CONF / group).glob(f"{prefix}*.yaml"))
 
 
+def project_of(experiment):
+    """The primary whose data or model the experiment, or the one that it builds on, chooses."""
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    if chosen := re.search(r"override /(?:data|model): ([a-z]+)_", text):
+        return chosen[1]
+    return project_of(re.search(r"^defaults:\n  - (\w+)$", text, re.MULTILINE)[1])
+
+
 def experiment_cases():
-    """An experiment belongs to the primary whose project it names in its model or data, and to the only one else."""
-    return [("battery", name) for name in options("experiment")]
+    return [(project_of(name), name) for name in options("experiment")]
+
+
+# Values that only the user has.
+MANDATORY = {
+    "battery_ct": ["data.root=somewhere"],
+    "spectra_files": ["data.struct_files=[a.npy]", "data.spectra_files=[b.npy]"],
+    "rcwa_finetune": ["model.init_from=somewhere"],
+}
 
 
 def check(primary, *overrides):
@@ -47,7 +62,8 @@ def test_primaries_are_short(primary):
 
 @pytest.mark.parametrize(("primary", "experiment"), experiment_cases())
 def test_experiments_compose_and_their_names_are_their_files(primary, experiment):
-    assert check(primary, f"+experiment={experiment}").experiment == experiment
+    given = MANDATORY.get(experiment, [])
+    assert check(primary, f"+experiment={experiment}", *given).experiment == experiment
 
 
 @pytest.mark.parametrize("primary", PRIMARIES)
@@ -56,7 +72,7 @@ def test_options_of_a_project_compose(primary, group):
     names = options(group, f"{primary}_")
     assert names
     for name in names:
-        check(primary, f"{group}={name}", *(["data.root=somewhere"] if group == "data" else []))
+        check(primary, f"{group}={name}", *MANDATORY.get(name, []))
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in SHARED_GROUPS for option in options(group)])
@@ -64,9 +80,10 @@ def test_shared_options_compose(group, option):
     check("battery", f"{group}={option}")
 
 
+@pytest.mark.parametrize("primary", PRIMARIES)
 @pytest.mark.parametrize("name", options("debug"))
-def test_debug_overlays_compose(name):
-    check("battery", f"+debug={name}")
+def test_debug_overlays_compose(primary, name):
+    check(primary, f"+debug={name}")
 
 
 def test_an_unknown_key_in_a_file_is_an_error_that_names_the_nearest():
@@ -82,9 +99,17 @@ def test_an_unknown_key_in_a_file_is_an_error_that_names_the_nearest():
             check("battery", override)
 
 
-def test_mandatory_data_root_is_asked_for_by_name():
-    with pytest.raises(ConfigError, match=r"data\.root"):
-        check("battery", "data=battery_ct")
+@pytest.mark.parametrize(
+    ("primary", "override", "key"),
+    [
+        ("battery", "data=battery_ct", r"data\.root"),
+        ("spectra", "data=spectra_files", r"data\.s\w+_files"),
+        ("spectra", "+experiment=rcwa_finetune", r"model\.init_from"),
+    ],
+)
+def test_what_only_the_user_has_is_asked_for_by_name(primary, override, key):
+    with pytest.raises(ConfigError, match=key):
+        check(primary, override)
 
 
 def test_callbacks_are_switched_off_by_name():

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from projects.battery.cross_validation.pooling import Pooled
 from shared.auroc import PooledAuroc
+from shared.cross_validation.pooling import Pooled
 from shared.report.evaluation import FINAL, Intervals
+from shared.report.outputs import TestOutputs
 from shared.sample_index import SampleIndex
 from shared.scores import ClassificationScores
 from shared.statistics import BoundedStatistic, Statistic
@@ -28,7 +29,12 @@ LITERATURE: tuple[dict[str, Any], ...] = (
 
 
 def compare(
-    index: SampleIndex, pooled: Pooled, floors: Mapping[str, NDArray[np.float64]], *, seed: int, draws: int = 2000
+    index: SampleIndex,
+    pooled: Pooled[TestOutputs],
+    floors: Mapping[str, NDArray[np.float64]],
+    *,
+    seed: int,
+    draws: int = 2000,
 ) -> dict[str, Any]:
     """Score every row of the networks and every floor on all samples.
 
@@ -90,7 +96,9 @@ def _statistics(
     }
 
 
-def _round(index: SampleIndex, probs: Mapping[str, NDArray[np.float64]], pooled: Pooled, number: int) -> dict[str, Any]:
+def _round(
+    index: SampleIndex, probs: Mapping[str, NDArray[np.float64]], pooled: Pooled[TestOutputs], number: int
+) -> dict[str, Any]:
     """AUROC and accuracy of each row in one round, without intervals: rounds share most of their training samples."""
     mask = pooled.tested(number)
     values = {}

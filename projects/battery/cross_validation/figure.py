@@ -8,14 +8,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from projects.battery.cross_validation.pooling import Pooled
+from shared.cross_validation.pooling import Pooled
 from shared.report import figure_style as style
 from shared.report import wording
 from shared.report.evaluation import FINAL
+from shared.report.outputs import TestOutputs
 
 
 def roc_figure(
-    pooled: Pooled, floors: Mapping[str, NDArray[np.float64]], rows: Mapping[str, Any], names: Sequence[str]
+    pooled: Pooled[TestOutputs],
+    floors: Mapping[str, NDArray[np.float64]],
+    rows: Mapping[str, Any],
+    names: Sequence[str],
 ) -> Figure:
     """Draw the pooled ROC curves, and faintly those of each round of the final network.
 

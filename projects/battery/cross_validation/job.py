@@ -31,16 +31,17 @@ from rich.console import Console
 from projects.battery.cross_validation import pages
 from projects.battery.cross_validation.comparison import LITERATURE, compare, protocol_differences
 from projects.battery.cross_validation.figure import roc_figure
-from projects.battery.cross_validation.pooling import Pooled, pool_rounds
-from projects.battery.cross_validation.rounds import as_yaml, check_usage, run_rounds
 from projects.battery.data.datamodule import ElpvDataModule
 from projects.battery.floor import NUM_TREES, SIZE_PX, fit_floor, floor_pixels, with_metadata
 from shared.atomic import replacing, write_bytes, write_json, write_text
 from shared.callbacks.interruption import interruptible
 from shared.config import Settings, check_config
+from shared.cross_validation.pooling import Pooled, pool_rounds
+from shared.cross_validation.rounds import as_yaml, check_usage, run_rounds
 from shared.folds import FOLDS
 from shared.instantiate import instantiate
 from shared.report.figure_style import png_bytes
+from shared.report.outputs import TestOutputs
 from shared.run_dir import RunDirectory
 from shared.sample_index import SampleIndex
 from shared.session import progress_bars
@@ -69,12 +70,12 @@ def cross_validate(config: DictConfig, overrides: tuple[str, ...] = (), quiet: b
         UserError: One sentence on what must change; no result is written then.
     """
     settings = check_config(config)
-    check_usage(settings)
+    check_usage(settings, "data=battery_elpv or +experiment=elpv_late_fusion")
     console = Console(file=sys.stderr, quiet=quiet)
     runs = run_rounds(config, overrides, lambda sentence: console.print(sentence, markup=False), quiet)
     plain = settings.plain["data"] | {"cross_validation_fold": 0}
     datamodule: ElpvDataModule = instantiate(plain, "data", seed=settings.seed, cache_folder=settings.paths.cache)
-    pooled = pool_rounds(datamodule.index, runs)
+    pooled = pool_rounds(datamodule.index, runs, TestOutputs)
     with interruptible():
         floors = fit_floors(datamodule, pooled, settings.seed, console)
         content = build_content(settings, datamodule.index, pooled, floors, runs)
@@ -85,7 +86,7 @@ def cross_validate(config: DictConfig, overrides: tuple[str, ...] = (), quiet: b
 
 
 def fit_floors(
-    datamodule: ElpvDataModule, pooled: Pooled, seed: int, console: Console
+    datamodule: ElpvDataModule, pooled: Pooled[TestOutputs], seed: int, console: Console
 ) -> dict[str, NDArray[np.float64]]:
     """Fit the forest in every round, on pixels and on pixels with the type; return out-of-fold probabilities (N, 2)."""
     index = datamodule.index
@@ -107,7 +108,7 @@ def fit_floors(
 def build_content(
     settings: Settings,
     index: SampleIndex,
-    pooled: Pooled,
+    pooled: Pooled[TestOutputs],
     floors: dict[str, NDArray[np.float64]],
     runs: list[RunDirectory],
 ) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def write_result(
     config: DictConfig,
     content: dict[str, Any],
     index: SampleIndex,
-    pooled: Pooled,
+    pooled: Pooled[TestOutputs],
     floors: dict[str, NDArray[np.float64]],
     runs: list[RunDirectory],
 ) -> Path:
@@ -163,7 +164,9 @@ def write_result(
     return result.path
 
 
-def _write_predictions(path: Path, index: SampleIndex, pooled: Pooled, floors: dict[str, NDArray[np.float64]]) -> None:
+def _write_predictions(
+    path: Path, index: SampleIndex, pooled: Pooled[TestOutputs], floors: dict[str, NDArray[np.float64]]
+) -> None:
     """One line a sample: sample_id, round, kind, label, and each row's probability of class 1 as prob_<row>."""
     probs = {**pooled.outputs.probs, **floors}
     kinds = index.meta_names["kind"]

@@ -7,9 +7,11 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from projects.battery import floor
-from projects.battery.cross_validation import job, rounds
+from projects.battery.cross_validation import job
 from projects.battery.cross_validation.job import cross_validate
+from shared.cross_validation import rounds
 from shared.errors import ConfigError, DataError, RunInterrupted
+from shared.report.outputs import TestOutputs
 from shared.run_dir import RunDirectory
 
 
@@ -134,27 +136,27 @@ def test_a_missing_round_or_changed_file_gives_no_number(finished):
         "data", seed=0, cache_folder="unused",
     ).index  # fmt: skip
     with pytest.raises(DataError, match=r"16 of 80 samples are not tested exactly once in 4 rounds"):
-        job.pool_rounds(index, runs[:4])
+        job.pool_rounds(index, runs[:4], TestOutputs)
     with pytest.raises(DataError, match="not tested exactly once"):
-        job.pool_rounds(index, [*runs[:4], runs[0]])
+        job.pool_rounds(index, [*runs[:4], runs[0]], TestOutputs)
     with pytest.raises(DataError, match="round 1 was made on other data"):
-        job.pool_rounds(index.take(np.arange(79)), runs)
+        job.pool_rounds(index.take(np.arange(79)), runs, TestOutputs)
     rows = runs[2].path / rounds.ROWS_FILE
     kept = rows.read_bytes()
     try:
         rows.write_bytes((runs[1].path / rounds.ROWS_FILE).read_bytes())
         with pytest.raises(DataError, match="is not about the test fold"):
-            job.pool_rounds(index, runs)
+            job.pool_rounds(index, runs, TestOutputs)
         rows.write_bytes(kept[:100])
         with pytest.raises(DataError, match="missing or damaged"):
-            job.pool_rounds(index, runs)
+            job.pool_rounds(index, runs, TestOutputs)
     finally:
         rows.write_bytes(kept)
     status = runs[4].status()
     try:
         runs[4].set_state("failed")
         with pytest.raises(DataError, match="round 5 is failed, not done"):
-            job.pool_rounds(index, runs)
+            job.pool_rounds(index, runs, TestOutputs)
     finally:
         runs[4]._write_status(status)
 

@@ -1,31 +1,37 @@
 """The rounds: ordinary runs of the engine, each tested on another part of the data; finished ones are found again."""
 
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from projects.battery.data.datamodule import ElpvDataModule
 from shared.atomic import replacing
 from shared.config import Settings, check_config, differing_keys
+from shared.curve_scores import CurveAxes
 from shared.engine import fit
 from shared.errors import ConfigError, DataError, RunInterrupted, UserError
-from shared.report.outputs import TestOutputs
+from shared.instantiate import resolve_target
+from shared.report.outputs import CurveOutputs, TestOutputs
 from shared.resume import saved_settings
 from shared.run_dir import RunDirectory
 
-NUM_ROUNDS = ElpvDataModule.NUM_CV_FOLDS
 ROWS_FILE = "test_rows.npz"
-"""In a round's run directory: probabilities of every row of its table, where predictions.csv has those of final."""
+"""In a round's run directory: what every row of its table says, where predictions.csv has only what final says."""
 
 Say = Callable[[str], None]
 
 
-def check_usage(settings: Settings) -> None:
+def check_usage(settings: Settings, instead: str) -> None:
     """Refuse what makes no cross-validation.
+
+    Args:
+        settings: Of the command.
+        instead: Which data or experiments have rounds, in words, for the message.
 
     Raises:
         ConfigError: Naming the key.
@@ -33,8 +39,7 @@ def check_usage(settings: Settings) -> None:
     data = settings.plain["data"]
     if "cross_validation_fold" not in data:
         raise ConfigError(
-            f"data._target_ is {data['_target_']}, which has no rounds of a cross-validation; use data=battery_elpv "
-            "or +experiment=elpv_late_fusion"
+            f"data._target_ is {data['_target_']}, which has no rounds of a cross-validation; use {instead}"
         )
     if data["cross_validation_fold"] is not None:
         raise ConfigError(
@@ -46,6 +51,11 @@ def check_usage(settings: Settings) -> None:
     lacking = [stage for stage in ("fit", "test") if stage not in settings.stages]
     if lacking:
         raise ConfigError(f"stages lacks {' and '.join(lacking)}, without which a round predicts nothing")
+
+
+def num_rounds(settings: Settings) -> int:
+    """Return how many rounds there are: the class attribute NUM_CV_FOLDS of the configured datamodule."""
+    return int(resolve_target(settings.plain["data"], "data").NUM_CV_FOLDS)
 
 
 def round_config(config: DictConfig, number: int) -> DictConfig:
@@ -69,14 +79,15 @@ def run_rounds(config: DictConfig, overrides: tuple[str, ...], say: Say, quiet: 
         UserError: What a round raises.
     """
     runs = []
-    for number in range(NUM_ROUNDS):
+    count = num_rounds(check_config(config))
+    for number in range(count):
         own = round_config(config, number)
         found, finished = find_round(check_config(own))
         if found is not None and finished:
-            say(f"round {number + 1} of {NUM_ROUNDS}: done before, {found.path}")
+            say(f"round {number + 1} of {count}: done before, {found.path}")
             runs.append(found)
             continue
-        say(f"round {number + 1} of {NUM_ROUNDS}: " + ("starts" if found is None else f"goes on with {found.path}"))
+        say(f"round {number + 1} of {count}: " + ("starts" if found is None else f"goes on with {found.path}"))
         own.resume = None if found is None else str(found.path)
         runs.append(_run_round(own, overrides, quiet))
     return runs
@@ -127,14 +138,32 @@ def _same_configuration(run: RunDirectory, settings: Settings) -> bool:
     return all(key == "resume" for key in differing_keys(settings.plain, saved))
 
 
-def save_rows(path: Path, outputs: TestOutputs) -> None:
-    """Write the probabilities of every row, the targets and the rows of the index, atomically."""
-    arrays: dict[str, NDArray[np.generic]] = {f"probs/{name}": values for name, values in outputs.probs.items()}
-    with replacing(path) as temporary:
-        np.savez(temporary, allow_pickle=False, target=outputs.target, rows=outputs.rows, **arrays)
+def save_rows(path: Path, outputs: TestOutputs | CurveOutputs, **more: ArrayLike) -> None:
+    """Write what every row says, the targets and the rows of the index, atomically.
+
+    Args:
+        path: The file, .npz.
+        outputs: Of classes: arrays `probs/<row>`; of curves: `curves/<row>`, and `axes`, a JSON text of what their
+            dimensions mean.
+        more: Further arrays, which `load_rows` passes over.
+    """
+    arrays: dict[str, ArrayLike] = {"target": outputs.target, "rows": outputs.rows, **more}
+    if isinstance(outputs, TestOutputs):
+        arrays |= {f"probs/{name}": values for name, values in outputs.probs.items()}
+    else:
+        axes = {
+            "channels": list(outputs.axes.channels),
+            "axis": outputs.axes.axis_dict(),
+            "sample_shape": list(outputs.sample_shape),
+        }
+        arrays |= {f"curves/{name}": values for name, values in outputs.predictions.items()}
+        arrays["axes"] = np.array(json.dumps(axes))
+    plain: dict[str, NDArray[Any]] = {name: np.asarray(values) for name, values in arrays.items()}
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **plain)
 
 
-def load_rows(path: Path) -> TestOutputs:
+def load_rows(path: Path) -> TestOutputs | CurveOutputs:
     """Read what `save_rows` wrote.
 
     Raises:
@@ -143,12 +172,21 @@ def load_rows(path: Path) -> TestOutputs:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
-        probs = {key.removeprefix("probs/"): array for key, array in arrays.items() if key.startswith("probs/")}
-        return TestOutputs(probs=probs, target=arrays["target"], rows=arrays["rows"])
+        if "axes" not in arrays:
+            probs = _below("probs/", arrays)
+            return TestOutputs(probs=probs, target=arrays["target"], rows=arrays["rows"])
+        axes = json.loads(str(arrays["axes"]))
+        shape = tuple(int(size) for size in axes["sample_shape"])
+        curves = _below("curves/", arrays)
+        return CurveOutputs(curves, arrays["target"], arrays["rows"], CurveAxes.from_dict(axes), shape)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} is missing or damaged ({error}); remove its run to have the round made anew"
         ) from error
+
+
+def _below(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
 
 def as_yaml(config: DictConfig) -> str:
