@@ -2,8 +2,9 @@
 
 By counter: what `LivePush` does with each event in the training thread, against no hub, a hub that closes, one that
 accepts and never reads, a real hub while a thousand events a second are written, and a real hub with 50 viewers; and
-the samples, once an epoch.
-By comparison: training on one core, hub and viewers on another, blocks of steps with and without pushing, in turn.
+the samples, once an epoch; and all hooks of `LivePush` together in a short Lightning fit.
+By comparison: training on one core, hub and viewers on another, blocks of steps with and without pushing, in turn; the
+sending thread has sent everything and ended before a block without it begins.
 """
 
 import json
@@ -19,13 +20,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from lightning import LightningModule, Trainer
+from torch.utils.data import DataLoader
 from websockets.sync.client import connect
 
 from bench.record import Record, run_benchmark
-from shared.callbacks.live_push import sample_data
+from shared.callbacks.live_push import LivePush, sample_data
 from shared.events import EventWriter
 from shared.live.push import Pusher, Target
 
@@ -36,6 +40,8 @@ EVENTS_PER_S = 1000
 BLOCKS = 40
 BLOCK_STEPS = 25
 RESAMPLES = 2000
+CONNECT_S = 30.0
+FIT_EPOCHS, FIT_SAMPLES, FIT_BATCH = 3, 1024, 32
 
 
 class Training:
@@ -63,10 +69,73 @@ class Training:
                 self.events.write("step", self.count, 0, loss=loss, lr=1e-3, batch=self.count)
         return time.perf_counter() - began
 
+    def open(self) -> None:
+        """Start the sending thread and wait until it is connected."""
+        assert self.pusher is not None
+        self.pusher.begin()
+        deadline = time.monotonic() + CONNECT_S
+        while not self.pusher.connected:
+            assert time.monotonic() < deadline, "no connection to the hub"
+            time.sleep(0.01)
+
     def close(self) -> None:
-        """End the sending thread."""
+        """Have the sending thread send what is left, and end."""
         if self.pusher is not None:
             self.pusher.leave()
+            assert not any(thread.name == "live-push" for thread in threading.enumerate())
+
+
+class CurveFit(LightningModule):
+    """Learns four curves of 30 points from pictures of 128 px: noise, for only the time counts.
+
+    Attributes:
+        fit_s: Seconds from the first batch to the end of the last epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.images = (torch.rand(FIT_SAMPLES, 1, 128, 128, generator=generator) > 0.5).to(torch.uint8)
+        self.targets = torch.rand(FIT_SAMPLES, 4, 30, generator=generator)
+        self.network = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(128 * 128, 256), torch.nn.GELU(), torch.nn.Linear(256, 120)
+        )
+        self.fit_s = 0.0
+
+    def loader(self) -> DataLoader[dict[str, torch.Tensor]]:
+        """The same samples for training and validation."""
+        samples = [{"image": image, "target": self.targets[k]} for k, image in enumerate(self.images)]
+        return DataLoader(samples, batch_size=FIT_BATCH)  # type: ignore[arg-type]
+
+    def curve_axes(self) -> dict[str, Any]:
+        """As `BaseModule.curve_axes`."""
+        return {"channels": list("BGGR"), "axis": {"name": "wavelength", "unit": "nm", "values": list(range(30))}}
+
+    def on_train_start(self) -> None:
+        """Begin to count."""
+        self.fit_s = -time.perf_counter()
+
+    def on_train_end(self) -> None:
+        """Stop counting."""
+        self.fit_s += time.perf_counter()
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Mean squared error."""
+        return self._prediction_and_loss(batch)[1]
+
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
+        """What LivePush shows."""
+        prediction, loss = self._prediction_and_loss(batch)
+        self.log("val/loss", loss)
+        return {"prediction": prediction, "target": batch["target"]}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Plain gradient descent."""
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+    def _prediction_and_loss(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        prediction = self.network(batch["image"].float()).view(-1, 4, 30)
+        return prediction, torch.nn.functional.mse_loss(prediction, batch["target"])
 
 
 @contextmanager
@@ -174,7 +243,23 @@ def measure(record: Record) -> None:
         with hub(root / "e") as url, viewers(url, NUM_VIEWERS):
             record.add(f"hooks' share of the step: {NUM_VIEWERS} viewers", hook_share(root / "e" / "run", url), "%")
         record.add("4 samples of 128 px made and written, once an epoch", samples_ms(root / "g" / "run"), "ms")
+        with hub(root / "h") as url, viewers(url, NUM_VIEWERS):
+            fit_hooks(record, root / "h" / "run", url)
         compare(record, root / "f")
+
+
+def fit_hooks(record: Record, folder: Path, url: str) -> None:
+    """All hooks of LivePush in a Lightning fit of our own making, the event listener among them."""
+    module, push = CurveFit(), LivePush(url, start_hub=False, dirpath=str(folder))
+    trainer = Trainer(
+        max_epochs=FIT_EPOCHS, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, num_sanity_val_steps=0, callbacks=[push], default_root_dir=folder,
+    )  # fmt: skip
+    trainer.fit(module, module.loader(), module.loader())
+    assert push.pusher is not None
+    push.pusher.leave()
+    record.add(f"all hooks in a Lightning fit, {NUM_VIEWERS} viewers", push.hook_s, "s")
+    record.add("  their share of the fit", 100 * push.hook_s / module.fit_s, "%")
 
 
 def samples_ms(folder: Path) -> float:
@@ -211,12 +296,16 @@ def compare(record: Record, root: Path) -> None:
         try:
             plain, pushed = Training(root / "p" / "plain", None), Training(root / "p" / "pushed", url)
             ratios = []
+            pushed.close()
             for number in range(BLOCKS + 2):
-                pair = [plain, pushed] if number % 2 else [pushed, plain]
-                spent = {training: training.steps(BLOCK_STEPS) for training in pair}
+                spent = {}
+                for training in [plain, pushed] if number % 2 else [pushed, plain]:
+                    if training is pushed:
+                        pushed.open()
+                    spent[training] = training.steps(BLOCK_STEPS)
+                    pushed.close()
                 if number >= 2:
                     ratios.append(spent[pushed] / spent[plain])
-            pushed.close()
         finally:
             os.sched_setaffinity(0, set(cores))
     record.add_samples(f"step pushed, {NUM_VIEWERS} viewers / step only written", ratios, "ratio")

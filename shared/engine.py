@@ -28,7 +28,7 @@ from shared.events import EventWriter
 from shared.instantiate import instantiate
 from shared.ledger import Ledger
 from shared.resume import find_run, refuse_differences, saved_settings
-from shared.run_dir import RunDirectory
+from shared.run_dir import RunDirectory, beating
 from shared.seeding import seed_all
 from shared.session import Session
 from shared.stages.audit_data import audit_data
@@ -108,7 +108,12 @@ def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = 
     run, checkpoint = _open_run(settings, overrides)
     with watched(run) as interruption:
         session = open_session(settings, run, interruption, quiet)
-        _run_stages(session, checkpoint)
+        try:
+            _run_stages(session, checkpoint)
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, RunInterrupted) else "failed"
+            session.events.write("end", session.step, session.epoch, state=state)
+            raise
     metrics = {} if session.trainer is None else session.trainer.callback_metrics
     values = {key: float(value) for key, value in metrics.items()}
     return FitResult(values, session.trainer, session.module, session.datamodule, run, session.report, session.outputs)
@@ -120,7 +125,8 @@ def watched(run: RunDirectory, resumable: bool = True) -> Iterator[Interruption]
     with interruptible() as interruption:
         try:
             run.set_state("running")
-            yield interruption
+            with beating(run):
+                yield interruption
             run.finish()
         except RunInterrupted as error:
             run.set_state("interrupted")
@@ -134,12 +140,15 @@ def watched(run: RunDirectory, resumable: bool = True) -> Iterator[Interruption]
 
 def _open_run(settings: Settings, overrides: tuple[str, ...]) -> tuple[RunDirectory, Path | None]:
     """A new run directory with its configuration, or the one to resume."""
+    parents = _parents(settings)
+    if parents:  # a link such as `latest` may point elsewhere by the time the run is resumed
+        settings.plain["model"]["init_from"] = str(parents[0])
     found = find_run(settings)
     if found is not None:
         run, checkpoint = found
         refuse_differences(settings.plain, run, saved_settings(run).plain)
         return run, checkpoint
-    run = RunDirectory.create(settings.outputs, settings.project, settings.experiment, _parents(settings))
+    run = RunDirectory.create(settings.outputs, settings.project, settings.experiment, parents)
     run.write_file(
         "config.yaml", yaml.safe_dump(settings.plain | {"resume": None}, sort_keys=False, allow_unicode=True)
     )

@@ -7,8 +7,10 @@ import json
 import os
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.RLock()  # a status is read, changed and written back; the heartbeat has its own thread
 
     @classmethod
     def create(cls, outputs: Path, project: str, experiment: str, parents: Sequence[Path] = ()) -> "RunDirectory":
@@ -91,19 +94,25 @@ class RunDirectory:
     def set_state(self, state: str, *, stage: str | None = None, epoch: int | None = None, **more: Any) -> None:
         """Write the state (one of STATES) with a fresh heartbeat; `stage` and `epoch` stay where not given."""
         assert state in STATES, state
+        with self._lock:
+            self._set_state(state, stage, epoch, more)
+
+    def _set_state(self, state: str, stage: str | None, epoch: int | None, more: dict[str, Any]) -> None:
         status = self.status() | {"state": state, "pid": os.getpid(), "host": socket.gethostname()} | more
         status["started_by"] = psutil.Process().create_time()  # tells this process from a later one with the same pid
         self._write_status(self._beat(status, stage, epoch))
 
     def heartbeat(self, *, stage: str | None = None, epoch: int | None = None) -> None:
         """Say that the run is alive and where it is."""
-        self._write_status(self._beat(self.status(), stage, epoch))
+        with self._lock:
+            self._write_status(self._beat(self.status(), stage, epoch))
 
     def mark_done(self, stage: str, payload: dict[str, Any]) -> None:
         """Record that a stage is complete, with what later stages need from it; a resumed run skips it."""
-        status = self.status()
-        status["stages"][stage] = payload
-        self._write_status(status)
+        with self._lock:
+            status = self.status()
+            status["stages"][stage] = payload
+            self._write_status(status)
 
     def done(self, stage: str) -> dict[str, Any] | None:
         """What `mark_done` recorded for a stage, or None if the stage is not complete."""
@@ -151,6 +160,32 @@ class RunDirectory:
 
     def _write_status(self, status: dict[str, Any]) -> None:
         write_json(self.path / "status.json", status)
+
+
+@contextmanager
+def beating(run: RunDirectory, every_s: float = 10.0) -> Iterator[None]:
+    """Beat in `status.json` while the block lives, also in stages that write nothing for minutes.
+
+    Args:
+        run: The run.
+        every_s: Seconds between two beats, > 0.
+    """
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(every_s):
+            try:
+                run.heartbeat()
+            except (OSError, CheckpointError):  # a full disk: whoever writes results says so
+                continue
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def unfinished_runs(outputs: Path, project: str, experiment: str) -> list[RunDirectory]:

@@ -126,6 +126,8 @@ class History:
         elif len(self._stages) < MAX_STAGES:
             self._stages.append(stage)
         self._stamps["stages"] = self.version
+        if self._end is not None:  # a resumed run whose fit was complete goes on without a `start`
+            self._end, self._stamps["end"] = None, self.version
 
     def _on_heartbeat(self, step: int, epoch: int, data: dict[str, Any]) -> None:
         """Its time is all that it tells."""

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocketDisconnect
 
 from shared.live.receiver import Receiver
-from shared.live.security import HEADERS, Access
+from shared.live.security import HEADERS, Access, proof
 from shared.live.store import RunStore
 from shared.live.viewer import Frames, Viewer
 
@@ -27,6 +27,7 @@ MAX_PUSHERS = 100
 MAX_MESSAGE_BYTES = 1 << 20
 HELLO_S = 10.0
 
+Greet = Callable[[WebSocket], Awaitable[dict[str, Any] | None]]
 Serve = Callable[[WebSocket, dict[str, Any]], Awaitable[None]]
 
 
@@ -79,7 +80,7 @@ class Hub:
         finally:
             self.pushers -= 1
 
-    async def admit(self, socket: WebSocket, serve: Serve) -> None:
+    async def admit(self, socket: WebSocket, greet: Greet, serve: Serve) -> None:
         """Check Host, Origin and token, then serve until either side ends."""
         refusal = self.access.refusal(socket.headers)
         if refusal is not None:
@@ -87,13 +88,38 @@ class Hub:
             return
         await socket.accept()
         with contextlib.suppress(WebSocketDisconnect, TimeoutError, ValueError, RuntimeError, asyncio.CancelledError):
-            hello = json.loads(await asyncio.wait_for(socket.receive_text(), HELLO_S))
-            if not isinstance(hello, dict) or not self.access.knows(hello.get("token")):
+            hello = await greet(socket)
+            if hello is None:
                 await asyncio.sleep(0.5)  # a guesser gets two tries a second and connection
                 await socket.close(4401, "the token is missing or wrong")
                 return
             await serve(socket, hello)
             await socket.close(1000)
+
+    async def greet_viewer(self, socket: WebSocket) -> dict[str, Any] | None:
+        """First message of a browser; None where it does not know the token."""
+        hello = await _first(socket)
+        return hello if hello is not None and self.access.knows(hello.get("token")) else None
+
+    async def greet_run(self, socket: WebSocket) -> dict[str, Any] | None:
+        """What a run says about itself; None where it does not know the token.
+
+        Neither side says the token: each proves that it knows it, over random numbers that both have drawn.
+        """
+        nonce = secrets.token_hex(16)
+        await socket.send_text(json.dumps({"nonce": nonce}))
+        hello = await _first(socket)
+        theirs = "" if hello is None else str(hello.get("nonce"))
+        if hello is None or not self.access.accepts(hello.get("proof"), nonce, theirs):
+            return None
+        token = self.access.token
+        await socket.send_text(json.dumps({"proof": None if token is None else proof(token, "hub", nonce, theirs)}))
+        return await _first(socket)
+
+
+async def _first(socket: WebSocket) -> dict[str, Any] | None:
+    message = json.loads(await asyncio.wait_for(socket.receive_text(), HELLO_S))
+    return message if isinstance(message, dict) else None
 
 
 def create_app(root: Path, access: Access) -> FastAPI:
@@ -127,11 +153,11 @@ def create_app(root: Path, access: Access) -> FastAPI:
 
     @app.websocket("/view")
     async def view(socket: WebSocket) -> None:
-        await hub.admit(socket, hub.view)
+        await hub.admit(socket, hub.greet_viewer, hub.view)
 
     @app.websocket("/push")
     async def push(socket: WebSocket) -> None:
-        await hub.admit(socket, hub.push)
+        await hub.admit(socket, hub.greet_run, hub.push)
 
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app

@@ -30,7 +30,7 @@ def hub_answers(url: str, timeout_s: float = 1.0) -> bool:
     try:
         connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", parts.path.rstrip("/") + "/health")
             answer = connection.getresponse()
             return answer.status == 200 and SERVICE.encode() in answer.read(1000)
         finally:

@@ -5,7 +5,9 @@ hub then lacks is read back from the file. So a hub that is absent, dead or slow
 """
 
 import atexit
+import hmac
 import json
+import secrets
 import socket
 import struct
 import sys
@@ -14,16 +16,19 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from shared.events import EventWriter
 from shared.live import launch
+from shared.live.listener import foreign_uid
 from shared.live.receiver import head_of
+from shared.live.security import is_loopback, proof
 from shared.live.tail import MAX_LINE_BYTES
 
 TICK_S = 0.1
@@ -34,8 +39,8 @@ HEARTBEAT_S = 10.0
 BATCH_BYTES = 256 * 1024
 MAX_IN_FLIGHT = 4
 LEAVE_S = 2.0
-WRONG_TOKEN = 4401
-"""Code with which the hub closes (see `shared.live.hub`)."""
+FINAL = {4401, 4403, 4413}
+"""Codes with which the hub closes for good: wrong token, not allowed, too much (`shared.live.hub`, `receiver`)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Target:
 
     Attributes:
         url: Address of the hub, http or https.
-        token: What it asks for.
+        token: What it asks for; never sent, see `shared.live.security.proof`.
         start_hub: Start one where none answers (see `shared.live.launch.may_start`).
         outputs: Folder that a started hub shows.
     """
@@ -75,6 +80,7 @@ class Pusher:
         self.hook_s = 0.0
         self.connected = False
         self._queue: deque[tuple[int, str]] = deque(maxlen=queue_size)
+        self._sent = 0  # seq up to which a hub has everything
         self._stay = True  # while the fit goes on, with nothing to send too
         self._refused = False
         self._leave_at = float("inf")
@@ -93,8 +99,7 @@ class Pusher:
         self._queue.append((seq, line))
         if not self._stay:
             self._leave_at = time.monotonic() + LEAVE_S
-        if self._thread is None and not self._refused:
-            self._start()
+        self._start()
         self.hook_s += time.perf_counter() - began
 
     def begin(self) -> None:
@@ -109,35 +114,57 @@ class Pusher:
     def leave(self) -> None:
         """The process ends: send what is left, wait for that, but not long."""
         self.release()
+        if self._sent < self.events.next_seq:
+            self._start()
         thread = self._thread
         if thread is not None:
             thread.join(LEAVE_S + OPEN_S)
 
     def _start(self) -> None:
         with self._guard:
-            if self._thread is None:
-                self._retry_at, self._tries = 0.0, 0
-                self._thread = threading.Thread(target=self._run, name="live-push", daemon=True)
-                self._thread.start()
-                atexit.register(self.leave)
+            if self._thread is not None or self._refused:
+                return
+            self._retry_at, self._tries = 0.0, 0
+            thread = threading.Thread(target=self._run, name="live-push", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter ends, and no thread begins any more; the file has everything
+                return
+            self._thread = thread
+            atexit.register(self.leave)
 
     def _run(self) -> None:
-        try:
-            while not self._is_over():
-                try:
-                    self._tick()
-                except _RefusedError:
-                    self.errors, self._refused = self.errors + 1, True
-                    print(f"live page: {self.target.url} refuses this run's token", file=sys.stderr, flush=True)
-                except Exception:  # whatever a peer does, and the library says to it: counted, and tried again
-                    self._lose()
-                time.sleep(TICK_S)
-        finally:
-            if self._link is not None:
-                self._link.close()
-            with self._guard:
-                self._link, self._thread, self.connected = None, None, False
-                atexit.unregister(self.leave)
+        while not self._has_ended():
+            try:
+                self._tick()
+            except Exception as error:  # whatever a peer does, and the library says to it: counted, and tried again
+                self._lose()
+                reason = _refusal(error)
+                if reason is not None:
+                    self._give_up(reason)
+            time.sleep(TICK_S)
+
+    def _has_ended(self) -> bool:
+        """Whether the thread must end; then `listen` sees at once that there is none, and starts the next."""
+        with self._guard:
+            if not self._is_over():
+                return False
+            link, self._link = self._link, None
+            if link is not None:
+                self._sent = link.has
+            self._thread, self.connected = None, False
+            atexit.unregister(self.leave)
+        if link is not None:
+            link.close()
+        return True
+
+    def _give_up(self, reason: str) -> None:
+        """A hub that refuses would refuse again: once said, this run pushes no more."""
+        self._refused = True
+        sentence = f"the live page at {self.target.url} refuses this run: {reason}; the run's own files are complete"
+        print(sentence, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            self.events.write("warning", *self.place, sentence=sentence)
 
     def _is_over(self) -> bool:
         if self._refused or time.monotonic() > self._leave_at:
@@ -160,14 +187,14 @@ class Pusher:
 
     def _open(self) -> None:
         target = self.target
-        if (
-            target.start_hub
-            and not self._started_hub
-            and launch.may_start(target.url)
-            and not launch.hub_answers(target.url)
-        ):
+        if not launch.hub_answers(target.url, OPEN_S):
+            if not target.start_hub or self._started_hub or not launch.may_start(target.url):
+                raise ConnectionError("no hub answers")
             self._started_hub = True  # one attempt a run: a hub that somebody ends on purpose stays ended
-            launch.start_hub(target.url, target.outputs, target.token)
+            if not launch.start_hub(target.url, target.outputs, target.token):
+                raise ConnectionError("no hub can be started")
+        if target.token is None:
+            _refuse_strangers(target.url)
         self._link = _Link(self.events, target)
         self.connected, self._tries = True, 0
         if not self._announced:
@@ -178,6 +205,7 @@ class Pusher:
         self.errors += 1
         self.connected = False
         if self._link is not None:
+            self._sent = self._link.has
             self._link.close()
             self._link = None
         self._retry_at = time.monotonic() + RETRY_S[min(self._tries, len(RETRY_S) - 1)]
@@ -185,7 +213,25 @@ class Pusher:
 
 
 class _RefusedError(Exception):
-    """The hub wants another token; trying again would not help."""
+    """Who listens there must not have the events; trying again would not help."""
+
+
+def _refusal(error: Exception) -> str | None:
+    """Why the hub will not have this run, in its words; None where it may be asked again."""
+    if isinstance(error, _RefusedError):
+        return str(error)
+    if isinstance(error, InvalidStatus) and error.response.status_code == HTTPStatus.FORBIDDEN:
+        return "it is not called by a name of its own; see --name of python -m shared.live"
+    if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in FINAL:
+        return "".join(sign for sign in error.rcvd.reason if sign.isprintable())
+    return None
+
+
+def _refuse_strangers(url: str) -> None:
+    parts = urlsplit(url)
+    stranger = foreign_uid(parts.port or 80) if is_loopback(parts.hostname or "") else None
+    if stranger is not None:
+        raise _RefusedError(f"it belongs to another user (uid {stranger}); take another port, or a token")
 
 
 class _Link:
@@ -197,17 +243,20 @@ class _Link:
         self._socket = _socket_to(target.url)
         try:
             self._hub = _handshake(target.url, self._socket)
+        except BaseException:
+            self._socket.close()
+            raise
+        try:
+            self._greet(target.token)
             with events.path.open("rb") as stream:
                 head = head_of(stream.readline(1 << 16))
             path, outputs = events.path.resolve(), target.outputs.resolve()
             place = path.parent.relative_to(outputs).parts if path.is_relative_to(outputs) else (path.parent.name,)
             whence = {"host": socket.gethostname(), "path": str(path), "head": head, "place": place}
-            self._hub.send(json.dumps({"token": target.token, **whence}))
-            answer = json.loads(self._hub.recv(timeout=OPEN_S))
-        except BaseException as error:
-            self._socket.close()
-            if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code == WRONG_TOKEN:
-                raise _RefusedError from error
+            self._hub.send(json.dumps(whence))
+            answer = self._answer()
+        except BaseException:
+            self.close()  # the library's own reading thread as well
             raise
         self.has = int(answer["have"])
         if answer.get("visible"):  # the hub reads the same file: only what comes from now on is news to it
@@ -215,6 +264,18 @@ class _Link:
         self.sent = self.has
         self._in_flight = 0
         self._heard = time.monotonic()
+
+    def _greet(self, token: str | None) -> None:
+        """Prove that this run knows the token, and have the hub prove it before it is told anything."""
+        theirs, own = str(self._answer()["nonce"]), secrets.token_hex(16)
+        self._hub.send(json.dumps({"nonce": own, "proof": token and proof(token, "run", theirs, own)}))
+        shown = str(self._answer()["proof"])
+        if token is not None and not hmac.compare_digest(shown.encode(), proof(token, "hub", theirs, own).encode()):
+            raise _RefusedError("it does not know this run's token")
+
+    def _answer(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._hub.recv(timeout=OPEN_S))
+        return answer
 
     def pump(self, queue: "deque[tuple[int, str]]") -> None:
         """Take the hub's answers and send what is new, without ever filling the socket."""

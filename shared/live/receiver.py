@@ -50,6 +50,9 @@ class Receiver:
             except MirrorError as error:
                 await self.socket.close(4413, str(error))
                 return
+            except OSError:  # the copy was removed, or the disk is full: the run comes back and is told what is there
+                await self.socket.close(1011, "the copy cannot be written")
+                return
             await self._answer(have, visible=mirror is None)
             # A run that floods the hub is read no faster than this: its own bounded queue absorbs the rest.
             await asyncio.sleep(max(0.0, 1 / MAX_MESSAGES_PER_S - (time.monotonic() - began)))

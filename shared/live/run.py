@@ -18,7 +18,7 @@ from shared.live.mirror import MIRRORS, WHENCE_FILE
 from shared.live.tail import MAX_LINE_BYTES, Tail
 
 STALE_S = 30.0
-"""A run that says it is running, and from which nothing has come for so long, is called stale."""
+"""A run whose process cannot be looked at, and from which nothing has come for so long, is called stale."""
 
 MAX_STATUS_BYTES = 4 << 20
 
@@ -49,6 +49,8 @@ class Run:
 
     def load(self) -> None:
         """Keep the history from now on."""
+        if self._history is not None:  # without the lock, which is held while a file is read
+            return
         with self._lock:
             if self._history is None:
                 self._begin()
@@ -140,18 +142,25 @@ class Run:
         if state is None:  # somebody else's run: its events tell
             kind, data = self._last_kinds
             state = data.get("state", "done") if kind == "end" else "running"
-        if state == "running" and (time.time() - seen > STALE_S or self._process_is_gone()):
-            return "stale"
+        if state == "running":
+            alive = self._is_alive()
+            if alive is None:  # another host's, or one without a status: only what it writes tells
+                alive = time.time() - seen <= STALE_S
+            return "running" if alive else "stale"
         return state if state in ("running", "done", "failed", "interrupted") else "unknown"
 
-    def _process_is_gone(self) -> bool:
+    def _is_alive(self) -> bool | None:
+        """Whether the process that wrote the status lives; None where that cannot be told from here."""
         status = self._status
-        if status.get("host") != socket.gethostname() or not isinstance(status.get("pid"), int):
-            return False
+        pid, began = status.get("pid"), checked.number(status.get("started_by"))
+        if status.get("host") != socket.gethostname() or not isinstance(pid, int) or began is None:
+            return None
         try:
-            return abs(psutil.Process(status["pid"]).create_time() - float(status.get("started_by", 0))) > 1
-        except (psutil.Error, ValueError, TypeError, OverflowError):
-            return not psutil.pid_exists(status["pid"]) if 0 < status["pid"] < 2**31 else True
+            return abs(psutil.Process(pid).create_time() - began) <= 1
+        except psutil.AccessDenied:
+            return None
+        except (psutil.Error, ValueError, OverflowError):  # no such process, or no such number of one
+            return False
 
     def _begin(self) -> None:
         self._history, self._tail, self.complete = History(), Tail(self._tail.path), False

@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Access:
         if not self._is_ours(host):
             return "this Host is not served here"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _place_of(origin) != host.lower():
             return "this Origin is not allowed"
         return None
 
@@ -68,6 +69,14 @@ class Access:
             return True
         given = token if isinstance(token, str) else ""
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode("utf-8"))
+
+    def accepts(self, given: object, hub_nonce: str, run_nonce: str) -> bool:
+        """Whether that is a run's proof that it knows the token; always true where there is none."""
+        if self.token is None:
+            return True
+        shown = given if isinstance(given, str) else ""
+        expected = proof(self.token, "run", hub_nonce, run_nonce)
+        return hmac.compare_digest(shown.encode("utf-8", "replace"), expected.encode("utf-8"))
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -81,6 +90,26 @@ class Access:
         except ValueError:
             return False
         return address.is_loopback or not is_loopback(self.host)  # an address cannot be rebound
+
+
+def proof(token: str, role: str, hub_nonce: str, run_nonce: str) -> str:
+    """What shows that one knows the token without saying it: an HMAC-SHA256 that is good for one connection only.
+
+    Args:
+        token: The token.
+        role: "run" or "hub": what the one proves is no use to the other.
+        hub_nonce: Drawn by the hub for this connection.
+        run_nonce: Drawn by the run for this connection.
+    """
+    text = json.dumps(["sweetspot-live", role, hub_nonce, run_nonce])
+    return hmac.new(token.encode("utf-8"), text.encode("utf-8"), "sha256").hexdigest()
+
+
+def _place_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as "http://[": no address at all
+        return None
 
 
 def is_loopback(host: str) -> bool:

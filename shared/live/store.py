@@ -11,6 +11,7 @@ from shared.live.run import Run
 
 MAX_RUNS = 1000
 MAX_LOADED = 128
+KEEP_S = 5.0
 POLL_S = 0.1
 _log = logging.getLogger(__name__)
 REFRESH_S = 1.0
@@ -21,18 +22,23 @@ class RunStore:
     """Discovers runs and reads those that somebody looks at.
 
     Histories are read when first asked for; beyond `max_loaded` those that nobody has asked for the longest are
-    forgotten, so memory is bounded however many runs there are.
+    forgotten. One asked for within `keep_s` stays, since several viewers with groups of their own would otherwise have
+    each other's runs read again and again; `max_runs` bounds the memory then.
 
     Args:
         root: Outputs folder.
         max_runs: Runs listed.
-        max_loaded: Histories kept.
+        max_loaded: Histories kept that nobody looks at now.
+        keep_s: Seconds for which a history is kept after it was asked for.
     """
 
-    def __init__(self, root: Path, max_runs: int = MAX_RUNS, max_loaded: int = MAX_LOADED) -> None:
+    def __init__(
+        self, root: Path, max_runs: int = MAX_RUNS, max_loaded: int = MAX_LOADED, keep_s: float = KEEP_S
+    ) -> None:
         self.root = root
         self.max_runs = max_runs
         self.max_loaded = max_loaded
+        self.keep_s = keep_s
         self.left_out = 0
         self._runs: dict[str, Run] = {}
         self._asked: dict[str, float] = {}
@@ -57,10 +63,16 @@ class RunStore:
 
     def get(self, run_id: str) -> Run | None:
         """The run of that id, its history kept from now on."""
+        run = self.peek(run_id)
+        if run is not None:
+            run.load()
+        return run
+
+    def peek(self, run_id: str) -> Run | None:
+        """The run of that id, asked for but not loaded; waits for nothing."""
         run = self._runs.get(run_id)
         if run is not None:
             self._asked[run_id] = time.monotonic()
-            run.load()
         return run
 
     def at(self, path: Path) -> Run | None:
@@ -80,7 +92,7 @@ class RunStore:
         """Look for new and removed runs, and read every status."""
         found, self.left_out = find_runs(self.root, self.max_runs)
         self._runs = {one.id: self._runs.get(one.id) or Run(one) for one in found}
-        self._asked = {run_id: at for run_id, at in self._asked.items() if run_id in self._runs}
+        self._asked = {run_id: at for run_id, at in list(self._asked.items()) if run_id in self._runs}
         self.refresh()
 
     def scan_soon(self) -> None:
@@ -103,7 +115,10 @@ class RunStore:
         pending = [run for run in loaded if run.poll()]
         while pending and not self._stop.is_set():  # long files take turns
             pending = [run for run in pending if run.poll()]
-        for run in sorted(loaded, key=lambda run: self._asked.get(run.found.id, 0.0))[: -self.max_loaded]:
+        latest = time.monotonic() - self.keep_s
+        asked = {run: self._asked.get(run.found.id, 0.0) for run in loaded}
+        unasked = sorted((run for run in loaded if asked[run] <= latest), key=lambda run: asked[run])
+        for run in unasked[: max(0, len(loaded) - self.max_loaded)]:
             run.unload()
 
     def _follow(self) -> None:

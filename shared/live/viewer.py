@@ -21,6 +21,9 @@ ALIVE_S = 5.0
 MAX_MESSAGES_PER_S = 50
 MAX_ENCODED = 128
 
+_Part = tuple[str, tuple[int, int], tuple[int, int], str]
+"""Run, the version that the viewer has, the version that it reaches, and what is new as JSON."""
+
 
 class Frames:
     """Encodes what viewers with the same knowledge are all sent, once.
@@ -41,21 +44,23 @@ class Frames:
         if run is None or version in ((0, 0), since):
             return since, ""
         key = (run_id, since, version)
-        if key not in self._encoded:
-            if len(self._encoded) > MAX_ENCODED:
+        entry = self._encoded.get(key)
+        if entry is None:
+            if len(self._encoded) > MAX_ENCODED:  # by any of the threads, at any time: only `entry` is sure to stay
                 self._encoded.clear()
             reached, changes = run.changes(since)
             text = json.dumps({"generation": reached[0], **changes}, allow_nan=False) if changes else ""
-            self._encoded[key] = (reached, text)
-        return self._encoded[key]
+            entry = self._encoded[key] = (reached, text)
+        return entry
 
     def runs(self) -> tuple[int, str]:
         """Version and JSON of the list of runs."""
         version, rows = self.store.rows()
-        if self._list[0] != version:
+        entry = self._list
+        if entry[0] != version:
             message = {"type": "runs", "now": time.time(), "left_out": self.store.left_out, "runs": rows}
-            self._list = (version, json.dumps(message))
-        return self._list
+            entry = self._list = (version, json.dumps(message))
+        return entry
 
 
 class Viewer:
@@ -114,7 +119,7 @@ class Viewer:
             if self._unconfirmed and now - self._heard > SILENT_S:
                 return
             if self._unconfirmed < MAX_UNCONFIRMED:
-                messages = await asyncio.to_thread(self._due) if self._is_behind() else []
+                messages = await self._due() if self._is_behind() else []
                 if not messages and now - sent > ALIVE_S:
                     messages = [json.dumps({"type": "alive", "now": time.time()})]
                 for text in messages:
@@ -124,28 +129,35 @@ class Viewer:
             await asyncio.sleep(FRAME_S)
 
     def _is_behind(self) -> bool:
-        """Cheap look, so that nothing is encoded where nothing has come."""
+        """Cheap look that waits for no lock, so that nothing is encoded where nothing has come."""
         if self.frames.store.rows()[0] != self._list_version:
             return True
         for run_id, seen in self._selected.items():
-            run = self.frames.store.get(run_id)
-            if run is not None and run.version not in ((0, 0), seen):
+            run = self.frames.store.peek(run_id)
+            if run is not None and (not run.is_loaded or run.version not in ((0, 0), seen)):
                 return True
         return False
 
-    def _due(self) -> list[str]:
+    async def _due(self) -> list[str]:
+        """Messages that bring the viewer up to date; encoded in a thread, while its selection may change."""
+        (version, text), parts = await asyncio.to_thread(self._encode, dict(self._selected))
         messages = []
-        version, text = self.frames.runs()
         if version != self._list_version:
             self._list_version = version
             messages.append(text)
+        current = []
+        for run_id, since, reached, part in parts:
+            if self._selected.get(run_id) == since:  # else chosen anew meanwhile: it knows nothing of that run now
+                self._selected[run_id] = reached
+                current.append(part)
+        if current:
+            messages.append('{"type": "frame", "runs": [' + ", ".join(current) + "]}")
+        return messages
+
+    def _encode(self, selected: dict[str, tuple[int, int]]) -> tuple[tuple[int, str], list[_Part]]:
         parts = []
-        for run_id, since in list(self._selected.items()):
+        for run_id, since in selected.items():
             reached, text = self.frames.run(run_id, since)
             if text:
-                parts.append(text)
-                if run_id in self._selected:
-                    self._selected[run_id] = reached
-        if parts:
-            messages.append('{"type": "frame", "runs": [' + ", ".join(parts) + "]}")
-        return messages
+                parts.append((run_id, since, reached, text))
+        return self.frames.runs(), parts

@@ -61,10 +61,10 @@ def build_sections(report: Report, figures: Iterable[str], details: Details | No
     return sections
 
 
-def _cell(estimate: Mapping[str, Any] | None, signed: bool = False) -> Cell:
+def _cell(estimate: Mapping[str, Any] | None, signed: bool = False, metric: str = "") -> Cell:
     if estimate is None:
         return Cell("")
-    return Cell(wording.number(estimate["value"], signed), wording.interval(estimate, signed))
+    return Cell(wording.number(estimate["value"], signed, metric), wording.interval(estimate, signed, metric))
 
 
 def _interval_note(estimates: Iterable[Mapping[str, Any] | None]) -> str:
@@ -106,8 +106,8 @@ def _scores(
     cells = [
         (
             Cell(row["name"]),
-            *(_cell(row["metrics"].get(key)) for key in keys),
-            *(_cell(row.get(part, {}).get(metric), signed=True) for _, part, metric in differences),
+            *(_cell(row["metrics"].get(key), metric=key) for key in keys),
+            *(_cell(row.get(part, {}).get(metric), signed=True, metric=metric) for _, part, metric in differences),
         )
         for row in rows
     ]
@@ -208,7 +208,7 @@ def _channels(report: Report) -> Section:
     """Scores of each channel of a predicted curve, and how the error runs along the axis."""
     channels = report.get("per_channel", {})
     keys = list(dict.fromkeys(key for scores in channels.values() for key in scores))
-    rows = [(Cell(name), *(_cell(scores[key]) for key in keys)) for name, scores in channels.items()]
+    rows = [(Cell(name), *(_cell(scores[key], metric=key) for key in keys)) for name, scores in channels.items()]
     note = _interval_note(entry for scores in channels.values() for entry in scores.values())
     columns = ("channel", *(wording.metric_words(key, report) for key in keys))
     tables = [Table(columns, rows, note)] if rows else []

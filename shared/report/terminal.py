@@ -73,9 +73,15 @@ def _caption(report: Mapping[str, Any]) -> str:
 
 
 def _row(
-    table: Table, name: str, entry: Mapping[str, Any], difference: Mapping[str, Any] | None = None, style: str = ""
+    table: Table,
+    name: str,
+    entry: Mapping[str, Any],
+    difference: Mapping[str, Any] | None = None,
+    style: str = "",
+    metric: str = "",
 ) -> None:
-    cells = [name, wording.number(entry["value"]), wording.interval(entry), _difference(difference)]
+    value, interval = wording.number(entry["value"], metric=metric), wording.interval(entry, metric=metric)
+    cells = [name, value, interval, _difference(difference)]
     table.add_row(*(Text(cell) for cell in cells), style=style)
 
 
@@ -98,7 +104,7 @@ def _add_final(table: Table, report: Mapping[str, Any]) -> None:
     _heading(table, "final network")
     for key in _FINAL_METRICS:
         if key in final["metrics"]:
-            _row(table, f"  {wording.metric_words(key, report)}", final["metrics"][key])
+            _row(table, f"  {wording.metric_words(key, report)}", final["metrics"][key], metric=key)
 
 
 def _add_networks(table: Table, report: Mapping[str, Any]) -> None:

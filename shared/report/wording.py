@@ -41,27 +41,32 @@ class Verdict:
     text: str
 
 
-def number(value: float | None, signed: bool = False) -> str:
-    """Return three decimals, with a sign for differences; "n/a" where the value is not defined."""
+DECIMALS = {"rmse": 4, "mae": 4, "peak_shift": 1}
+"""Of metrics that are no shares: errors of a few hundredths need four, shifts along an axis one; all others three."""
+
+
+def number(value: float | None, signed: bool = False, metric: str = "") -> str:
+    """Return three decimals (or `DECIMALS`), with a sign for differences; "n/a" where the value is not defined."""
     if value is None:
         return NO_VALUE
+    decimals = DECIMALS.get(metric, 3)
     # -0.0004 must not become "-0.000", which reads as a loss.
-    rounded = round(value, 3) + 0.0
-    return f"{rounded:+.3f}" if signed else f"{rounded:.3f}"
+    rounded = round(value, decimals) + 0.0
+    return f"{rounded:+.{decimals}f}" if signed else f"{rounded:.{decimals}f}"
 
 
-def interval(estimate: Estimate, signed: bool = False) -> str:
+def interval(estimate: Estimate, signed: bool = False, metric: str = "") -> str:
     """Return "[lo, hi]", or in words why there is no interval."""
     if estimate["lo"] is None or estimate["hi"] is None:
         method = str(estimate["method"])
         return method if method.startswith("no interval") else f"no interval: {groups(estimate['n_groups'])}"
-    return f"[{number(estimate['lo'], signed)}, {number(estimate['hi'], signed)}]"
+    return f"[{number(estimate['lo'], signed, metric)}, {number(estimate['hi'], signed, metric)}]"
 
 
-def value_with_interval(estimate: Estimate, signed: bool = False) -> str:
+def value_with_interval(estimate: Estimate, signed: bool = False, metric: str = "") -> str:
     """Return value and interval in one piece of text."""
-    text = interval(estimate, signed)
-    return f"{number(estimate['value'], signed)} {text if text.startswith('[') else f'({text})'}"
+    text = interval(estimate, signed, metric)
+    return f"{number(estimate['value'], signed, metric)} {text if text.startswith('[') else f'({text})'}"
 
 
 def groups(count: int) -> str:
@@ -143,7 +148,7 @@ def _headline(report: Mapping[str, Any]) -> Iterator[Verdict]:
     fold = report["data"]["folds"].get("test")
     where = f" on {fold['n']:,} test samples from {groups(fold['groups'])}" if fold else ""
     scores = [
-        f"{metric_words(key, report)} {value_with_interval(final['metrics'][key])}"
+        f"{metric_words(key, report)} {value_with_interval(final['metrics'][key], metric=key)}"
         for key in ("f1_macro", "ece", "r2", "rmse", "peak_shift")
         if key in final["metrics"]
     ]
@@ -161,7 +166,7 @@ def _crossover(report: Mapping[str, Any]) -> Iterator[Verdict]:
     }
     child = find_row(report, "models", "crossover") or {}
     changes = [
-        f"{METRIC_NAMES[key]} {value_with_interval(difference, signed=True)}"
+        f"{METRIC_NAMES[key]} {value_with_interval(difference, signed=True, metric=key)}"
         for key, difference in child.get("diff_to_best_single", {}).items()
     ]
     test = f" On test, the crossover as found against best_single: {', '.join(changes)}." if changes else ""

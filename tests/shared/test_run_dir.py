@@ -2,11 +2,12 @@ import json
 import multiprocessing
 import os
 import socket
+import time
 
 import pytest
 
 from shared.errors import ConfigError
-from shared.run_dir import RunDirectory, unfinished_runs
+from shared.run_dir import RunDirectory, beating, unfinished_runs
 
 
 def make(outputs):
@@ -73,3 +74,19 @@ def test_another_host_counts_as_alive_while_its_heart_beats(tmp_path):
 def test_a_folder_without_status_is_no_run(tmp_path):
     with pytest.raises(ConfigError, match=r"has no status\.json"):
         RunDirectory.open(tmp_path)
+
+
+def test_a_run_beats_while_it_lives_and_no_longer(tmp_path):
+    run = RunDirectory.create(tmp_path, "p", "e")
+    before = run.status()["heartbeat"]
+    with beating(run, every_s=0.01):
+        deadline = time.monotonic() + 10
+        while run.status()["heartbeat"] == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for number in range(20):  # what the run itself writes meanwhile is not lost
+            run.mark_done(f"stage{number}", {"number": number})
+    after = run.status()
+    assert after["heartbeat"] > before
+    assert len(after["stages"]) == 20
+    time.sleep(0.05)
+    assert run.status()["heartbeat"] == after["heartbeat"]

@@ -1,9 +1,10 @@
 // What is looked at stands behind the # of the address, so that a reload or a bookmark shows the same.
 
+/** All runs that the address names; the page may show fewer of them. */
 export function readAddress() {
   const found = new URLSearchParams(location.hash.slice(1));
   const ids = (found.get("runs") ?? "").split(",").filter((id) => /^[0-9a-f]{12}$/.test(id));
-  return { selected: [...new Set(ids)].slice(0, 64), focus: found.get("focus"), metric: found.get("metric"), log: found.get("log") === "1" };
+  return { selected: [...new Set(ids)], focus: found.get("focus"), metric: found.get("metric"), log: found.get("log") === "1" };
 }
 
 export function writeAddress({ selected, focus, metric, log }) {

@@ -2,7 +2,7 @@
 
 import { readAddress, writeAddress } from "./address.js";
 import { Charts } from "./charts.js";
-import { Connection } from "./connection.js";
+import { Connection, takeTokenFromAddress } from "./connection.js";
 import { byId, colour, make } from "./dom.js";
 import { drawFacts } from "./facts.js";
 import { drawFocus } from "./focus.js";
@@ -64,7 +64,10 @@ function choose(ids, focus) {
 }
 
 function select(ids, focus) {
-  view.selected = [...new Set(ids)].slice(0, MAX_SELECTED);
+  const wanted = [...new Set(ids)];
+  view.selected = wanted.slice(0, MAX_SELECTED);
+  byId("cut").hidden = wanted.length <= MAX_SELECTED;
+  byId("cut").textContent = `${view.selected.length} of ${wanted.length} shown`;
   view.focus = view.selected.includes(focus) ? focus : view.selected.at(-1) ?? null;
   for (const id of [...store.histories.keys()]) if (!view.selected.includes(id)) store.histories.delete(id);
   connection.select(view.selected);
@@ -144,6 +147,7 @@ byId("login").addEventListener("close", () => {
   byId("token").value = "";
 });
 addEventListener("hashchange", () => {
+  if (takeTokenFromAddress()) location.reload();
   Object.assign(view, readAddress());
   byId("log").checked = view.log;
   choose(view.selected, view.focus);
@@ -154,5 +158,5 @@ setUpTheme(() => {
   drawSoon();
 });
 setInterval(drawSoon, 5000); // ages in the list
-connection.selected = view.selected;
+if (chosen) select(view.selected, view.focus);
 connection.open();

@@ -71,12 +71,16 @@ export class Connection {
   }
 }
 
-/** A token in the address is kept for this tab and taken out of the address, so that it is not bookmarked or shared. */
-function takeTokenFromAddress() {
-  const address = new URL(location.href);
-  const token = address.searchParams.get("token");
-  if (token === null) return;
+/**
+ * A token behind the # of the address, which no server is sent, is kept for this tab and taken out of the address, so
+ * that it is not bookmarked or shared. Says whether there was one.
+ */
+export function takeTokenFromAddress() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  const token = parts.get("token");
+  if (token === null) return false;
   sessionStorage.setItem(TOKEN_KEY, token);
-  address.searchParams.delete("token");
-  history.replaceState(null, "", address);
+  parts.delete("token");
+  history.replaceState(null, "", `${location.pathname}${location.search}#${parts}`);
+  return true;
 }

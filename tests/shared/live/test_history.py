@@ -125,6 +125,18 @@ def test_a_superseded_sample_and_warning_go():
     assert follower.parts["warnings"] == ["stays"]
 
 
+@pytest.mark.parametrize("state", ["failed", "interrupted", "done"])
+@pytest.mark.parametrize("kind", ["start", "stage"])
+def test_a_run_that_goes_on_after_its_end_is_open_again(state, kind):
+    history = fed(event(0, "start"), event(1, "step", 1), event(2, "end", 1, state=state))
+    follower = Receiver()
+    follower.take(history.changes(0))
+    assert follower.parts["end"]["state"] == state
+    history.apply(event(3, kind, 1, stage="test", state="start"))
+    follower.take(history.changes(follower.version))
+    assert follower.parts["end"] is None
+
+
 def test_time_left_comes_from_the_pace_since_the_start():
     history = fed(event(0, "start", max_epochs=10, batches_per_epoch=10))
     for k in range(20):  # one batch a second

@@ -100,13 +100,15 @@ def test_own_origin_is_served(client):
         Viewer(socket).until("runs")
 
 
-@pytest.mark.parametrize("hello", ["{}", '{"token": "wrong"}', '{"token": null}', '{"token": 7}', "[]"])
+@pytest.mark.parametrize("hello", ["{}", '{"token": "wrong"}', '{"token": null}', '{"token": 7, "proof": 7}', "[]"])
 @pytest.mark.parametrize("path", ["/view", "/push"])
 def test_a_wrong_token_sees_nothing(outputs, path, hello):
     with (
         TestClient(create_app(outputs, Access("0.0.0.0", TOKEN)), base_url="http://127.0.0.1:8600") as client,
         client.websocket_connect(path, headers=OWN) as socket,
     ):
+        if path == "/push":
+            assert len(socket.receive_json()["nonce"]) == 32
         socket.send_text(hello)
         with pytest.raises(WebSocketDisconnect) as closed:
             socket.receive_text()
@@ -161,6 +163,10 @@ def test_every_answer_forbids_foreign_scripts(client):
         assert headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_malformed_origin_is_refused_and_no_error(client):
+    assert client.get("/health", headers={"origin": "http://["}).status_code == 403
+
+
 def test_http_from_another_host_or_origin_is_refused(client):
     assert client.get("/", headers={"host": "evil.example"}).status_code == 403
     assert client.post("/", headers={"origin": "http://evil.example"}).status_code == 403
@@ -210,13 +216,20 @@ def test_the_page_never_makes_markup_of_data():
 
 def push(client, **hello):
     return client.websocket_connect("/push", headers=OWN), {
-        "token": None,
         "host": "far",
         "path": "/x/outputs/p/e/run/events.jsonl",
         "head": "1",
         "place": ["p", "e", "run"],
         **hello,
     }
+
+
+def greet(socket, hello):
+    """As a run does that has no token."""
+    assert socket.receive_json()["nonce"]
+    socket.send_json({"nonce": "0", "proof": None})
+    assert socket.receive_json() == {"proof": None}
+    socket.send_json(hello)
 
 
 def lines(*seqs):
@@ -240,7 +253,7 @@ def lines(*seqs):
 def test_a_run_elsewhere_is_copied_without_gaps_and_stays(client, outputs):
     connection, hello = push(client)
     with connection as socket:
-        socket.send_json(hello)
+        greet(socket, hello)
         assert socket.receive_json() == {"have": 0, "visible": False}
         for text, have in (
             (lines(0, 1), 2),
@@ -253,7 +266,7 @@ def test_a_run_elsewhere_is_copied_without_gaps_and_stays(client, outputs):
             assert socket.receive_json() == {"have": have, "visible": False}
     connection, hello = push(client)
     with connection as socket:  # it comes back
-        socket.send_json(hello)
+        greet(socket, hello)
         assert socket.receive_json() == {"have": 6, "visible": False}
     (copy,) = (outputs / ".live").glob("*/events.jsonl")
     assert [json.loads(line)["seq"] for line in copy.read_text().splitlines()] == list(range(6))
@@ -277,7 +290,7 @@ def test_a_path_that_a_run_sends_leads_nowhere_else(client, outputs):
     ):
         connection, hello = push(client, path=path, host="../..", head="../../..")
         with connection as socket:
-            socket.send_json(hello)
+            greet(socket, hello)
             assert socket.receive_json()["visible"] is False
     assert {path.name for path in outputs.parent.iterdir()} == {"outputs"}
     assert all(len(path.name) == 16 for path in (outputs / ".live").iterdir())

@@ -177,6 +177,19 @@ def test_two_viewers_see_the_same_and_a_whole_sweep(hub, open_page, outputs, run
     shows(second, "#chart-metric", series=6)
 
 
+def test_a_group_too_large_to_be_shown_is_cut_and_says_so(hub, open_page, outputs):
+    for k in range(66):
+        LiveRun(outputs / "p" / "sweeps" / "lr" / f"point-{k}")
+    page = open_page(hub.url)
+    page.wait_for_selector(".run >> nth=65")
+    assert not page.locator("#cut").is_visible()
+    page.locator(".group header button").click()
+    page.wait_for_selector("#cut:not([hidden])")
+    assert page.locator("#cut").inner_text() == "64 of 66 shown"
+    page.click("#none")
+    page.wait_for_selector("#cut", state="hidden")
+
+
 def test_a_hub_killed_in_mid_run_leaves_no_gap(start_hub, open_page, outputs, run):
     hub = start_hub(outputs)
     page = open_page(hub.url)
@@ -240,9 +253,14 @@ def test_a_hub_with_a_token_asks_for_it_and_hides_it(start_hub, open_page, outpu
     shows(page, "#focus", count=80)
     page.reload()
     shows(page, "#focus", count=80)  # this tab remembers
-    linked = open_page(f"{hub.url}/?token=correct%20horse%20battery%20staple")
+    linked = open_page(f"{hub.url}/#token=correct%20horse%20battery%20staple")
     shows(linked, "#focus", count=80)
     assert "token" not in linked.url
+    pasted = open_page(hub.url)
+    pasted.wait_for_selector("dialog[open]")
+    pasted.evaluate("location.hash = 'token=correct%20horse%20battery%20staple'")
+    shows(pasted, "#focus", count=80)
+    assert "token" not in pasted.url
     hub.stop()
     assert "correct" not in (hub.process.stdout.read() if not hub.process.stdout.closed else "")
 
@@ -288,6 +306,7 @@ def test_the_vendored_files_are_those_of_the_readme():
     readme = (folder / "README.md").read_text(encoding="utf-8")
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "README.md"]
     assert len(files) > 20
-    for path in files:
-        line = f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}"
-        assert line in readme
+    listed = dict(reversed(line.split("  ")) for line in readme.split("```")[1].strip().splitlines())
+    assert listed == {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }

@@ -6,12 +6,15 @@ import threading
 import time
 
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.frames import Close
+from websockets.sync.client import ClientConnection, connect
 
 from shared.events import EventWriter
 from shared.live import push as push_module
 from shared.live.push import Pusher, Target
+
+TOKEN = "correct horse battery staple"
 
 
 @pytest.fixture
@@ -33,7 +36,9 @@ def make_pusher(tmp_path):
 
 
 def seqs(path):
-    return [json.loads(line)["seq"] for line in path.read_bytes().splitlines()] if path.exists() else []
+    """Of the whole lines; the last one may be half written yet."""
+    content = path.read_bytes() if path.exists() else b""
+    return [json.loads(line)["seq"] for line in content.rpartition(b"\n")[0].splitlines()]
 
 
 def copied(hub, pusher):
@@ -90,10 +95,105 @@ def test_a_wrong_token_is_said_once_and_ends_the_thread(start_hub, make_pusher, 
     pusher = make_pusher(hub.url, token="wrong")
     pusher.begin()
     write(pusher, 1)
-    eventually(lambda: pusher.errors == 1 and not live_threads())
+    eventually(lambda: pusher.errors >= 1 and not live_threads())
     write(pusher, 10)
     assert not live_threads()
-    assert capfd.readouterr().err.count("refuses this run's token") == 1
+    assert capfd.readouterr().err.count("refuses this run: the token is missing or wrong") == 1
+    sentences = [json.loads(line)["data"]["sentence"] for line in pusher.events.path.read_text().splitlines()]
+    assert sum("refuses this run" in sentence for sentence in sentences) == 1
+
+
+def test_the_right_token_opens_and_is_never_sent(start_hub, make_pusher, eventually, monkeypatch):
+    said = []
+    send = ClientConnection.send
+    monkeypatch.setattr(ClientConnection, "send", lambda link, text: (said.append(text), send(link, text)))
+    hub = start_hub(None, environment={"SWEETSPOT_LIVE_TOKEN": TOKEN})
+    pusher = make_pusher(hub.url, token=TOKEN)
+    pusher.begin()
+    write(pusher, 3)
+    eventually(lambda: copied(hub, pusher) == [0, 1, 2])
+    assert len(said) >= 3
+    assert TOKEN not in "".join(said)
+
+
+def test_a_hub_that_does_not_know_the_token_gets_nothing(lasting_hub, make_pusher, eventually, capfd):
+    pusher = make_pusher(lasting_hub.url, token=TOKEN)
+    pusher.begin()
+    write(pusher, 3)
+    eventually(lambda: pusher.errors >= 1 and not live_threads())
+    assert "refuses this run: it does not know this run's token" in capfd.readouterr().err
+    assert copied(lasting_hub, pusher) is None
+
+
+def test_another_users_program_gets_nothing(lasting_hub, make_pusher, eventually, capfd, monkeypatch):
+    monkeypatch.setattr(push_module, "foreign_uid", lambda port: 4711)
+    pusher = make_pusher(lasting_hub.url)
+    pusher.begin()
+    write(pusher, 3)
+    eventually(lambda: pusher.errors >= 1 and not live_threads())
+    assert "it belongs to another user (uid 4711); take another port, or a token" in capfd.readouterr().err
+    assert copied(lasting_hub, pusher) is None
+
+
+@pytest.mark.parametrize("code", [4403, 4413])
+def test_a_hub_that_refuses_is_not_asked_again(make_pusher, eventually, capfd, monkeypatch, code):
+    asked = []
+
+    class Refused:
+        def __init__(self, events, target):
+            asked.append(1)
+            raise ConnectionClosedError(Close(code, "no room\x1b[2J"), None)
+
+    monkeypatch.setattr(push_module.launch, "hub_answers", lambda url, timeout_s: True)
+    monkeypatch.setattr(push_module, "_Link", Refused)
+    monkeypatch.setattr(push_module, "RETRY_S", (0.05,))
+    pusher = make_pusher("http://127.0.0.1:9")
+    pusher.begin()
+    eventually(lambda: pusher.errors >= 1 and not live_threads())
+    write(pusher, 5)
+    pusher.leave()
+    time.sleep(0.3)
+    assert asked == [1]
+    assert "refuses this run: no room[2J; the run's own files are complete" in capfd.readouterr().err
+
+
+def test_an_event_written_while_the_thread_ends_is_sent(lasting_hub, make_pusher, eventually, monkeypatch):
+    hub = lasting_hub
+    pusher = make_pusher(hub.url)
+    deciding = threading.Event()
+    is_over = pusher._is_over
+
+    def slowly():
+        over = is_over()
+        if over:
+            deciding.set()
+            time.sleep(0.5)
+        return over
+
+    pusher.begin()
+    write(pusher, 3)
+    eventually(lambda: copied(hub, pusher) == [0, 1, 2])
+    monkeypatch.setattr(pusher, "_is_over", slowly)
+    pusher.release()
+    assert deciding.wait(10)
+    pusher.events.write("end", 0, 0, state="done")  # nothing comes after it
+    eventually(lambda: copied(hub, pusher) == [0, 1, 2, 3])
+    eventually(lambda: not live_threads())
+
+
+def test_what_no_hub_has_is_offered_once_more_at_the_end(start_hub, make_pusher, monkeypatch):
+    monkeypatch.setattr(
+        push_module, "LEAVE_S", 20.0
+    )  # the machine may be busy; nothing is waited for that is not needed
+    hub = start_hub()
+    hub.kill()
+    pusher = make_pusher(hub.url)
+    write(pusher, 3)
+    pusher.leave()
+    assert copied(hub, pusher) is None
+    hub.start()
+    pusher.leave()
+    assert copied(hub, pusher) == [0, 1, 2]
 
 
 def live_threads():
@@ -188,7 +288,7 @@ def test_a_line_too_long_for_the_hub_keeps_its_number(lasting_hub, make_pusher, 
 @pytest.mark.parametrize("path", ["/view", "/push"])
 def test_a_message_above_a_mebibyte_ends_the_connection(lasting_hub, path):
     with connect(lasting_hub.url.replace("http", "ws") + path, proxy=None) as link:
-        link.send(json.dumps({"type": "hello", "pad": "x" * (2 << 20)}))
+        link.send(json.dumps({"pad": "x" * (2 << 20)}))
         with pytest.raises(ConnectionClosed) as closed:
             all(iter(lambda: link.recv(timeout=10), None))
     assert closed.value.rcvd.code == 1009

@@ -1,7 +1,7 @@
 import pytest
 
 from shared.errors import ConfigError
-from shared.live.security import TOKEN_VARIABLE, Access, is_loopback, read_token
+from shared.live.security import TOKEN_VARIABLE, Access, is_loopback, proof, read_token
 
 TOKEN = "correct horse battery staple"
 
@@ -50,6 +50,9 @@ def test_a_rebound_name_is_refused(host):
         "http://127.0.0.1:8601",
         "http://localhost:8600",
         "http://127.0.0.1:8600.evil.example",
+        "http://[",
+        "http://[::1",
+        "",
     ],
 )
 def test_another_origin_is_refused(origin):
@@ -71,6 +74,19 @@ def test_only_the_token_is_the_token(given):
     assert not access.knows(given)
     assert access.knows(TOKEN)
     assert Access("127.0.0.1", None).knows(given)
+
+
+def test_a_proof_is_good_for_its_role_its_connection_and_its_token_only():
+    access = Access("0.0.0.0", TOKEN)
+    good = proof(TOKEN, "run", "h", "r")
+    assert access.accepts(good, "h", "r")
+    others = [("hub", "h", "r"), ("run", "r", "h"), ("run", "hr", ""), ("run", "h2", "r")]
+    assert not any(access.accepts(proof(TOKEN, *other), "h", "r") for other in others)
+    assert not any(
+        access.accepts(given, "h", "r") for given in (None, "", 7, "\udcff", TOKEN, proof("x", "run", "h", "r"))
+    )
+    assert TOKEN not in good
+    assert Access("127.0.0.1", None).accepts(None, "h", "r")
 
 
 def test_the_token_comes_from_the_file_or_the_environment(tmp_path, monkeypatch):

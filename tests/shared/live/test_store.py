@@ -80,10 +80,19 @@ def test_a_run_that_has_ended_says_so(outputs, state):
     assert only(outputs).row()["state"] == state
 
 
-def test_a_run_that_was_silent_for_half_a_minute_is_stale(outputs):
+def test_a_run_of_this_machine_may_be_silent_as_long_as_its_process_lives(outputs):
     run = LiveRun(outputs / "p/e/a")
     run.start()
-    rewrite(run.folder, heartbeat=time.time() - 60)
+    rewrite(run.folder, heartbeat=time.time() - 3600)
+    age(run.folder, 3600)
+    assert only(outputs).row()["state"] == "running"
+
+
+@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"pid": None}, {"started_by": "x"}])
+def test_a_run_elsewhere_that_was_silent_for_half_a_minute_is_stale(outputs, changes):
+    run = LiveRun(outputs / "p/e/a")
+    run.start()
+    rewrite(run.folder, heartbeat=time.time() - 60, **changes)
     assert only(outputs).row()["state"] == "running"  # its events are fresh
     age(run.folder, 31)
     assert only(outputs).row()["state"] == "stale"
@@ -120,8 +129,12 @@ def test_somebody_elses_run_tells_its_state_by_its_events(outputs):
     run.start()
     (run.folder / "status.json").unlink()
     assert only(outputs).row()["state"] == "running"
-    run.events.write("end", 1, 1, state="failed")
-    assert only(outputs).row()["state"] == "failed"
+    for state in ("failed", "interrupted", "done"):
+        run.events.write("end", 1, 1, state=state)
+        age(run.folder, 3600)
+        assert only(outputs).row()["state"] == state
+    run.resume(0)
+    assert only(outputs).row()["state"] == "running"
 
 
 def test_a_pushed_event_comes_in_once_and_a_gap_is_filled_from_the_file(outputs):
@@ -160,13 +173,36 @@ def test_a_replaced_file_begins_a_new_generation(outputs):
 def test_only_so_many_histories_are_kept(outputs):
     for k in range(5):
         LiveRun(outputs / f"p/e/{k}").start()
-    store = RunStore(outputs, max_loaded=2)
+    store = RunStore(outputs, max_loaded=2, keep_s=0.0)
     store.scan()
     runs = [store.get(row["id"]) for row in store.rows()[1]]
     store.poll()
     assert [run.is_loaded for run in runs] == [False, False, False, True, True]
     assert store.get("no such id") is None
     assert store.is_any_running
+
+
+def test_a_history_that_was_just_asked_for_is_not_forgotten(outputs):
+    for k in range(5):
+        LiveRun(outputs / f"p/e/{k}").start()
+    store = RunStore(outputs, max_loaded=2, keep_s=0.5)
+    store.scan()
+    runs = [store.get(row["id"]) for row in store.rows()[1]]
+    store.poll()
+    assert all(run.is_loaded for run in runs)
+    time.sleep(0.6)
+    store.peek(runs[0].found.id)
+    store.poll()
+    assert [run.is_loaded for run in runs] == [True, False, False, False, True]
+
+
+def test_a_loaded_run_is_had_while_it_is_being_read(outputs):
+    LiveRun(outputs / "p/e/a").start()
+    store = RunStore(outputs)
+    store.scan()
+    run = store.get(store.rows()[1][0]["id"])
+    with run._lock:  # the poller reads a long file
+        assert store.get(run.found.id) is run
 
 
 def test_a_name_that_is_no_text_can_be_sent(outputs):

@@ -26,6 +26,12 @@ def test_number(value: float | None, signed: bool, text: str) -> None:
     assert wording.number(value, signed) == text
 
 
+def test_errors_have_a_fourth_decimal_and_shifts_one() -> None:
+    difference = entry(-0.0004, -0.0007, -0.0002)
+    assert wording.value_with_interval(difference, signed=True, metric="rmse") == "-0.0004 [-0.0007, -0.0002]"
+    assert wording.number(12.34, metric="peak_shift") == "12.3"
+
+
 def test_interval_or_the_reason_why_not() -> None:
     assert wording.value_with_interval(entry(0.5, 0.4, 0.6)) == "0.500 [0.400, 0.600]"
     assert wording.value_with_interval(entry(0.5, method="no interval: 4 groups")) == "0.500 (no interval: 4 groups)"
