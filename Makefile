@@ -102,6 +102,10 @@ bench: setup ## Measure speed with every bench/bench_*.py, one after the other
 	@test -n '$(BENCHES)' || { echo 'bench: no file matches bench/bench_*.py' >&2; exit 1; }
 	@for file in $(BENCHES); do echo "== $$file"; $(BIN)/python -m "bench.$$(basename "$$file" .py)" $(ARGS); done
 
+.PHONY: bench-gpu
+bench-gpu: setup ## Measure the reference run of spectra on this machine's GPU
+	$(BIN)/python -m bench.gpu_curve_training $(ARGS)
+
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml anew into requirements.lock (ARGS=--upgrade for the newest versions)
 	$(UV) pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \

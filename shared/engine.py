@@ -23,7 +23,7 @@ from shared.base_module import BaseModule
 from shared.callbacks.interruption import Interruption, interruptible
 from shared.config import Settings, check_config, check_targets
 from shared.environment import describe_environment
-from shared.errors import RunInterrupted
+from shared.errors import ConfigError, RunInterrupted
 from shared.events import EventWriter
 from shared.instantiate import instantiate
 from shared.ledger import Ledger
@@ -157,9 +157,18 @@ def _open_run(settings: Settings, overrides: tuple[str, ...]) -> tuple[RunDirect
 
 
 def _parents(settings: Settings) -> tuple[Path, ...]:
-    """Runs whose weights this one begins with: what they were trained on must not be tested on here."""
+    """Runs whose weights this one begins with: what they were trained on must not be tested on here.
+
+    Raises:
+        ConfigError: If that is no run.
+    """
     first = settings.plain["model"].get("init_from")
-    return () if first is None else (Path(first).resolve(),)
+    if first is None:
+        return ()
+    path = Path(str(first)).resolve()
+    if not (path / "status.json").is_file():
+        raise ConfigError(f"model.init_from is {str(first)!r}, which is no run directory; name a finished run, or null")
+    return (path,)
 
 
 def _quiet_lightning() -> None:

@@ -39,7 +39,6 @@ def experiment_cases():
 MANDATORY = {
     "battery_ct": ["data.root=somewhere"],
     "spectra_files": ["data.struct_files=[a.npy]", "data.spectra_files=[b.npy]"],
-    "rcwa_finetune": ["model.init_from=somewhere"],
 }
 
 
@@ -104,7 +103,6 @@ def test_an_unknown_key_in_a_file_is_an_error_that_names_the_nearest():
     [
         ("battery", "data=battery_ct", r"data\.root"),
         ("spectra", "data=spectra_files", r"data\.s\w+_files"),
-        ("spectra", "+experiment=rcwa_finetune", r"model\.init_from"),
     ],
 )
 def test_what_only_the_user_has_is_asked_for_by_name(primary, override, key):

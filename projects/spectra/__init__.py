@@ -1,0 +1,1 @@
+"""From a metasurface's structure to its colour-router spectrum."""

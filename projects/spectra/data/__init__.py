@@ -1,0 +1,1 @@
+"""Data of the spectra project; each part is imported from its own file."""

@@ -1,0 +1,66 @@
+"""Make a stand-in set of patterns and spectra: `python -m projects.spectra.make_standin OUT --samples 100000`."""
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from projects.spectra.standin import StandinConfig, generate_standin
+from shared.errors import UserError
+
+MEANINGS = {
+    "num_samples": "rows over all files",
+    "side_px": "height and width of a pattern",
+    "sigma_px": "smoothing of the noise, in pixels",
+    "thickness_um": "height of the material",
+    "index_a": "refractive index at infinite wavelength",
+    "index_b_um2": "dispersion: n = a + b / wavelength^2, in square micrometres",
+    "distance_um": "from the mask to the plane of the pixels",
+    "pitch_um": "period in x and y",
+    "padding_share": "share of rows without a spectrum",
+    "num_files": "pairs of files",
+    "seed": "seed of everything random",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line: one option for each field of `StandinConfig`, with its default."""
+    parser = argparse.ArgumentParser(prog="python -m projects.spectra.make_standin", description=__doc__)
+    parser.add_argument("out", type=Path, help="folder to fill; a half-made one is resumed")
+    for field in fields(StandinConfig):
+        option = "--" + field.name.removeprefix("num_").replace("_", "-")
+        kind = type(field.default)
+        help_text = f"{MEANINGS[field.name]} (%(default)s)"
+        parser.add_argument(option, dest=field.name, type=kind, default=field.default, help=help_text)
+    parser.add_argument("--workers", type=int, default=2, help="processes; the files do not depend on it (%(default)s)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    args = build_parser().parse_args(argv)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        config = StandinConfig(**{field.name: getattr(args, field.name) for field in fields(StandinConfig)})
+        with Progress(*columns, transient=True) as progress:
+            task = progress.add_task("patterns", total=config.num_samples)
+            generate_standin(
+                args.out,
+                config,
+                workers=args.workers,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # a full disk, no permission: what is written stays and the same command resumes
+        print(f"{args.out} cannot be written ({error}).", file=sys.stderr)
+        return 1
+    print(f"data: {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
