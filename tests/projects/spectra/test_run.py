@@ -14,7 +14,7 @@ from shared.evaluate import evaluate
 from shared.final import checkpoint_state
 from shared.report import validate_report
 from shared.weights import weights_sha256
-from tests.fabricate.battery_run import CrashError
+from tests.fabricate.battery_run import CrashError, composed
 from tests.fabricate.spectra_run import tiny_run
 from tests.test_resume import act_at, assert_equal, raise_crash
 
@@ -117,9 +117,9 @@ def test_a_fit_begins_with_the_weights_of_another_run(finished, cache, tmp_path)
         )  # fmt: skip
 
 
-def test_fine_tuning_asks_for_the_run_to_begin_with(cache, tmp_path):
+def test_fine_tuning_asks_for_the_run_to_begin_with(tmp_path):
     with pytest.raises(ConfigError, match=r"model\.init_from is 'name-a-finished-run', which is no run directory"):
-        fit(tiny_run(tmp_path, cache, experiment="rcwa_finetune"), quiet=True)
+        fit(composed("spectra", "+experiment=rcwa_finetune", f"paths.outputs={tmp_path}"), quiet=True)
     assert not list(tmp_path.rglob("status.json"))
 
 

@@ -48,6 +48,7 @@ def test_the_physics_of_the_stand_in_passes_and_a_filter_over_it_does_not():
         check_symmetry(*arguments, "rotation_180")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "num_refused"), [(1.0, 0), (0.95, 0), (0.7, 8)])
 def test_refusals_on_fresh_patterns_are_those_that_the_table_says(share, num_refused):
     from projects.spectra.standin import StandinConfig
