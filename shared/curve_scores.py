@@ -136,8 +136,8 @@ class CurveScores:
         """
         true, said = _centred(self._target), _centred(self._prediction)
         norms = np.linalg.norm(true, axis=2) * np.linalg.norm(said, axis=2)
-        flat = _is_flat(self._target)
-        dead = _is_flat(self._prediction) | (norms == 0)
+        flat = is_flat(self._target)
+        dead = is_flat(self._prediction) | (norms == 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             values = np.where(dead, 0.0, (true * said).sum(axis=2) / norms)
         return BoundedStatistic(self._mean_over_curves(values, ~flat), -1.0, 1.0)
@@ -149,7 +149,7 @@ class CurveScores:
         have none, are left out.
         """
         shift = np.abs(peaks(self._prediction, self._values) - peaks(self._target, self._values))
-        return BoundedStatistic(self._mean_over_curves(shift, ~_is_flat(self._target)), 0.0, np.inf)
+        return BoundedStatistic(self._mean_over_curves(shift, ~is_flat(self._target)), 0.0, np.inf)
 
     def _mean_over_curves(self, values: NDArray[np.float64], counted: NDArray[np.bool_]) -> Statistic:
         """Mean of values (N, C) over the curves that count."""
@@ -200,6 +200,6 @@ def _centred(curves: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(curves - curves.mean(axis=2, keepdims=True))
 
 
-def _is_flat(curves: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Curves (N, C, L) whose range is nothing beside their size, (N, C)."""
+def is_flat(curves: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which curves (N, C, L) have a range that is nothing beside their size, (N, C); see `FLAT`."""
     return np.asarray(np.ptp(curves, axis=2) <= FLAT * np.abs(curves).max(axis=2))

@@ -98,7 +98,9 @@ class RunDirectory:
             self._set_state(state, stage, epoch, more)
 
     def _set_state(self, state: str, stage: str | None, epoch: int | None, more: dict[str, Any]) -> None:
-        status = self.status() | {"state": state, "pid": os.getpid(), "host": socket.gethostname()} | more
+        before = self.status()
+        before.pop("error", None)  # what stopped a run before its resumption says nothing about it now
+        status = before | {"state": state, "pid": os.getpid(), "host": socket.gethostname()} | more
         status["started_by"] = psutil.Process().create_time()  # tells this process from a later one with the same pid
         self._write_status(self._beat(status, stage, epoch))
 

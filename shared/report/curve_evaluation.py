@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.curve_scores import CurveScores
+from shared.curve_scores import CurveScores, is_flat
 from shared.errors import DataError
-from shared.report.evaluation import BEST_SINGLE, FINAL, EstimateDict, Intervals, parts_of_fold
+from shared.report.evaluation import BEST_SINGLE, FINAL, EstimateDict, Intervals, mean_by_group, parts_of_fold
 from shared.report.outputs import CurveOutputs
 from shared.sample_index import SampleIndex
-from shared.statistics import BoundedStatistic, Statistic
 
 COMPARED = ("r2", "rmse")
 TOLERANCE = 1e-6  # excess below which a check is kept: float32 rounding of numbers near 1
@@ -188,22 +187,14 @@ def _checks(
                     "n": len(broken),
                     "violations": int(broken.sum()),
                     "worst": max(float(np.max(excess)), 0.0),
-                    "share": intervals.of(*_share(broken, group)),
+                    "share": intervals.of(*mean_by_group(broken.astype(np.float64), group)),
                 }
             )
     return found
 
 
-def _share(hit: NDArray[np.bool_], group: NDArray[np.int32]) -> tuple[Statistic, int]:
-    """Share of samples as a statistic of group weights, and the number of groups."""
-    names, place = np.unique(group, return_inverse=True)
-    total, size = np.bincount(place, weights=hit.astype(np.float64)), np.bincount(place)
-    return BoundedStatistic(lambda weights: (weights @ total) / (weights @ size), 0.0, 1.0), len(names)
-
-
 def _flat_warning(outputs: CurveOutputs) -> list[str]:
-    spread, size = np.ptp(outputs.target, axis=2), np.abs(outputs.target).max(axis=2)
-    flat = int((spread <= 1e-6 * size).sum())
-    if not flat:
+    flat = is_flat(outputs.target)
+    if not flat.any():
         return []
-    return [f"{flat} of {spread.size} true curves of the test fold are flat: correlation and peak leave them out"]
+    return [f"{flat.sum()} of {flat.size} true curves of the test fold are flat: correlation and peak leave them out"]

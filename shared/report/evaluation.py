@@ -274,13 +274,18 @@ def _confidence(
     confidence, right = confidence_and_hit(probs, target)
     chosen = {"right": right > 0.0, "wrong": right == 0.0}
     return {
-        name: intervals.of(*_mean_by_group(confidence[mask], group[mask])) if mask.any() else _no_sample()
+        name: intervals.of(*mean_by_group(confidence[mask], group[mask])) if mask.any() else _no_sample()
         for name, mask in chosen.items()
     }
 
 
-def _mean_by_group(values: NDArray[np.float64], group: NDArray[np.int32]) -> tuple[Statistic, int]:
-    """Return the mean of values in [0, 1] as a statistic of group weights, and the number of groups."""
+def mean_by_group(values: NDArray[np.float64], group: NDArray[np.int32]) -> tuple[Statistic, int]:
+    """Return the mean of values in [0, 1] as a statistic of group weights, and the number of groups.
+
+    Args:
+        values: (N,).
+        group: (N,) integer codes.
+    """
     names, place = np.unique(group, return_inverse=True)
     total, size = np.bincount(place, weights=values), np.bincount(place)
     # Every group in `names` has a sample and every draw has a group, so the divisor is never zero.

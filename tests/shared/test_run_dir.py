@@ -76,6 +76,14 @@ def test_a_folder_without_status_is_no_run(tmp_path):
         RunDirectory.open(tmp_path)
 
 
+def test_an_error_goes_when_the_run_goes_on(tmp_path):
+    run = RunDirectory.create(tmp_path, "p", "e")
+    run.set_state("failed", error="the disk is full")
+    assert run.status()["error"] == "the disk is full"
+    run.set_state("running")
+    assert "error" not in run.status()
+
+
 def test_a_run_beats_while_it_lives_and_no_longer(tmp_path):
     run = RunDirectory.create(tmp_path, "p", "e")
     before = run.status()["heartbeat"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -90,13 +91,13 @@ class CurveDataModule(FoldedDataModule):
 
     # -- slots of this class ---------------------------------------------------------------------------------------
 
+    @abstractmethod
     def build_store(self) -> tuple[CurveStore, SampleIndex, list[str]]:
         """Return the store, the index of its rows and findings."""
-        raise NotImplementedError
 
+    @abstractmethod
     def channels_and_axis(self) -> tuple[list[str], dict[str, Any]]:
         """Return the names of the channels in order, and {"name", "unit", "values"} of the last axis."""
-        raise NotImplementedError
 
     # -- slots of the base -----------------------------------------------------------------------------------------
 
