@@ -5,11 +5,11 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from projects.battery.models.backbone import Provenance, build_backbone
 from projects.battery.models.image_only import ImageClassifier
 from projects.battery.models.late_fusion import LateFusion
 from projects.battery.models.metadata import MetadataClassifier
 from projects.battery.models.network import Network
+from shared.backbone import Provenance, build_backbone
 
 BUILDERS: dict[str, Callable[..., Network]] = {
     "late_fusion": LateFusion,

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from projects.battery.models.backbone import build_backbone, feature_dim
 from projects.battery.models.network import Network
+from shared.backbone import build_backbone, feature_dim
 
 
 class ImageClassifier(Network):

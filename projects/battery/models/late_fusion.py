@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from projects.battery.models.backbone import build_backbone, feature_dim
 from projects.battery.models.metadata import MetadataEncoder, joint_head
 from projects.battery.models.network import Network
+from shared.backbone import build_backbone, feature_dim
 
 
 class LateFusion(Network):

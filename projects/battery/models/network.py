@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from projects.battery.models.backbone import Provenance
+from shared.backbone import Provenance
 
 
 class Network(nn.Module):

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from timm.models import adapt_input_conv
 from torch import nn
 
-from projects.battery.models import backbone as backbone_file
-from projects.battery.models.backbone import build_backbone, feature_dim
+from shared import backbone as backbone_file
+from shared.backbone import build_backbone, feature_dim
 from shared.errors import CheckpointError
 
 NAME = "test_resnet"  # timm's own miniature
