@@ -68,7 +68,7 @@ def build_scheduler(
     |---|---|---|
     | `constant` | | the base rate |
     | `cosine_warm_restarts` | `T_0`, `T_mult` (1), `eta_min` (0); periods in epochs | cosine from base to `eta_min`, restarting after T_0, T_0·T_mult, ... epochs |
-    | `warmup_cosine` | `warmup` (0.05, share of all steps), `eta_min` (0) | linear up to base, then one cosine to `eta_min` |
+    | `warmup_cosine` | `warmup` (0.05, share of all steps), `warmup_start` (1/(W+1), share of base at step 0), `eta_min` (0) | linear over W steps up to base, then one cosine to `eta_min` |
     | `one_cycle` | `pct_start`, `div_factor`, `final_div_factor`, `anneal_strategy`, `cycle_momentum` (torch's) | torch's OneCycleLR with base as its maximum |
 
     A run may end inside a cosine period: 50 epochs of T_0 10, T_mult 2 end half-way through the third.
@@ -120,16 +120,19 @@ def _warmup_cosine(
     if share >= 1:
         raise ConfigError(f"scheduler.warmup is {share}, allowed: a share of all steps, 0 up to, but not, 1")
     warmup_steps = round(share * total_steps)
+    start = _number(config, "warmup_start", "scheduler", at_least=0.0, default=1 / (warmup_steps + 1))
+    if start > 1:
+        raise ConfigError(f"scheduler.warmup_start is {start:g}, allowed: a share of the base rate, 0 to 1")
     floors = [_eta_min(optimizer, config) / float(group["lr"]) for group in optimizer.param_groups]
-    return LambdaLR(optimizer, [_warmup_cosine_factor(warmup_steps, total_steps, floor) for floor in floors])
+    return LambdaLR(optimizer, [_warmup_cosine_factor(warmup_steps, total_steps, start, floor) for floor in floors])
 
 
-def _warmup_cosine_factor(warmup_steps: int, total_steps: int, floor: float) -> Callable[[int], float]:
-    """Return step -> share of the base rate: (t+1)/(W+1) in the warm-up, then a cosine that ends at `floor`."""
+def _warmup_cosine_factor(warmup_steps: int, total_steps: int, start: float, floor: float) -> Callable[[int], float]:
+    """Return step -> share of the base rate: linear from `start` to 1 over W steps, then a cosine down to `floor`."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
+            return start + (1.0 - start) * step / warmup_steps
         done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
         return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
 
@@ -151,7 +154,7 @@ _ONE_CYCLE_KEYS = ("pct_start", "div_factor", "final_div_factor", "anneal_strate
 _SCHEDULERS: dict[str, tuple[_Builder, tuple[str, ...], bool]] = {
     "constant": (_constant, (), False),
     "cosine_warm_restarts": (_cosine_warm_restarts, ("T_0", "T_mult", "eta_min"), False),
-    "warmup_cosine": (_warmup_cosine, ("warmup", "eta_min"), True),
+    "warmup_cosine": (_warmup_cosine, ("warmup", "warmup_start", "eta_min"), True),
     "one_cycle": (_one_cycle, _ONE_CYCLE_KEYS, True),
 }
 

@@ -14,6 +14,10 @@ from shared.calibration import (
 )
 from shared.statistics import BoundedStatistic, Statistic
 
+TOP = 5
+MANY_CLASSES = 20
+"""From so many classes on the five most likely are told beside the most likely one."""
+
 
 class ClassificationScores:
     """Scores of one model on one set of samples; each method returns a statistic of weights (D, G) -> (D,).
@@ -58,6 +62,17 @@ class ClassificationScores:
     def accuracy(self) -> Statistic:
         """Share of samples whose most likely class is the target."""
         return self._mean((self._probs.argmax(axis=1) == self._target).astype(np.float64), highest=1.0)
+
+    def accuracy_top5(self) -> Statistic:
+        """Share of samples whose target is among the five most likely classes; of equal ones the first count.
+
+        Raises:
+            ValueError: If there are five classes or fewer, where it says nothing.
+        """
+        if self.num_classes <= TOP:
+            raise ValueError(f"there are {self.num_classes} classes; the best {TOP} of them say nothing")
+        best = np.argsort(-self._probs, axis=1, kind="stable")[:, :TOP]
+        return self._mean((best == self._target[:, None]).any(axis=1).astype(np.float64), highest=1.0)
 
     def f1(self, class_index: int) -> Statistic:
         """F1 = 2 TP / (2 TP + FP + FN) of one class; NaN where the weights leave no sample of it.
@@ -139,9 +154,11 @@ class ClassificationScores:
         return self._mean(sample_nll(self._probs, self._target), highest=np.inf)
 
     def all(self) -> dict[str, Statistic]:
-        """Every score that describes the whole set, by name."""
+        """Every score that describes the whole set, by name; the top five of many classes only."""
+        top5 = {"accuracy_top5": self.accuracy_top5()} if self.num_classes >= MANY_CLASSES else {}
         return {
             "accuracy": self.accuracy(),
+            **top5,
             "f1_macro": self.f1_macro(),
             "auroc_macro": self.auroc_macro(),
             "ece": self.ece(),

@@ -25,6 +25,9 @@ PUBLISHED_DEV_SHARES: dict[str, float] = {"val": 0.4, "accept": 0.3, "calibrate"
 """How the validation part of a published split is cut; its test part stays what it is."""
 
 _PUBLISHED_NAMES = {"train": "train", "val": "val", "dev": "val", "validation": "val", "test": "test"}
+MOST_ABSENT_BY_NAME = 4
+"""Classes absent from a fold that get a sentence each; more are told in one."""
+
 _COLUMNS = ["sample_id", "group", "label", "fold"]
 
 
@@ -300,7 +303,15 @@ def _warnings(index: SampleIndex, samples: NDArray[np.int64]) -> list[str]:
         if not row.any():
             found.append(f"fold {name!r} is empty: what it is for will decline.")
             continue
-        for code in np.flatnonzero(row == 0):
+        absent = np.flatnonzero(row == 0)
+        if len(absent) > MOST_ABSENT_BY_NAME:
+            named = ", ".join(index.classes[code] for code in absent[:MOST_ABSENT_BY_NAME])
+            found.append(
+                f"{len(absent)} of {len(index.classes)} classes are absent from fold {name!r} ({named}, ...): "
+                "no interval for them there."
+            )
+            continue
+        for code in absent:
             num_groups = len(np.unique(index.group[index.label == code]))
             found.append(
                 f"class {index.classes[code]!r} is absent from fold {name!r} "

@@ -38,6 +38,7 @@ def experiment_cases():
 # Values that only the user has.
 MANDATORY = {
     "battery_ct": ["data.root=somewhere"],
+    "pillsnap_folder": ["data.root=somewhere"],
     "spectra_files": ["data.struct_files=[a.npy]", "data.spectra_files=[b.npy]"],
 }
 
@@ -102,6 +103,7 @@ def test_an_unknown_key_in_a_file_is_an_error_that_names_the_nearest():
     ("primary", "override", "key"),
     [
         ("battery", "data=battery_ct", r"data\.root"),
+        ("pillsnap", "data=pillsnap_folder", r"data\.root"),
         ("spectra", "data=spectra_files", r"data\.s\w+_files"),
     ],
 )

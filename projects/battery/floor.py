@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
 from projects.battery.data.decode import decode_grey
-from projects.battery.data.readers import ImageReader
 from shared.errors import DataError
+from shared.readers import ImageReader
 from shared.sample_index import SampleIndex
 
 SIZE_PX = 48

@@ -12,6 +12,7 @@ from shared.errors import DataError
 from shared.report.outputs import TestOutputs
 from shared.sample_index import SampleIndex
 from shared.scores import ClassificationScores
+from shared.splits import MOST_ABSENT_BY_NAME
 from shared.statistics import BoundedStatistic, Statistic, estimate, estimate_difference
 
 __all__ = ["Evaluation", "Intervals", "TestOutputs", "calibration_scores", "evaluate_classification"]
@@ -294,6 +295,12 @@ def mean_by_group(values: NDArray[np.float64], group: NDArray[np.int32]) -> tupl
 
 def _absent_classes(outputs: TestOutputs, index: SampleIndex) -> list[str]:
     absent = [name for code, name in enumerate(index.classes) if not (outputs.target == code).any()]
+    if len(absent) > MOST_ABSENT_BY_NAME:
+        named = ", ".join(absent[:MOST_ABSENT_BY_NAME])
+        return [
+            f"{len(absent)} of {len(index.classes)} classes have no sample in the test fold ({named}, ...): no "
+            "interval for them, and macro averages leave them out."
+        ]
     return [
         f"class {name} has no sample in the test fold: no interval for it, and macro averages leave it out."
         for name in absent

@@ -8,6 +8,7 @@ METRIC_NAMES: dict[str, str] = {
     "f1_macro": "macro-F1",
     "auroc_macro": "macro-AUROC",
     "accuracy": "accuracy",
+    "accuracy_top5": "top-5 accuracy",
     "ece": "ECE",
     "brier": "Brier",
     "nll": "NLL",

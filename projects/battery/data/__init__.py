@@ -2,9 +2,9 @@
 
 from projects.battery.data.labels import CLASSES, DEFECTS, KINDS, NORMAL_CLASSES
 from projects.battery.data.listing import DEFAULT_PATTERN
-from projects.battery.data.readers import FolderReader, ImageReader, ZipReader
 from projects.battery.data.scan import ScanResult, SkippedFile, scan_ct
 from projects.battery.data.scan_cache import load_or_scan
+from shared.readers import FolderReader, ImageReader, ZipReader
 
 __all__ = [
     "CLASSES",

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from projects.battery.data.consistency import is_defect
 from projects.battery.data.decode import decode_grey
-from projects.battery.data.readers import ImageReader
 from shared.audit import AuditTable
+from shared.readers import ImageReader
 from shared.sample_index import SampleIndex
 
 IMAGE_STATISTICS: tuple[str, ...] = (

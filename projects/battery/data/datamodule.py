@@ -16,7 +16,6 @@ from projects.battery.data.augment import build_augmentation
 from projects.battery.data.consistency import consistency_findings
 from projects.battery.data.dataset import SliceDataset, meta_table, permute_within
 from projects.battery.data.elpv import load_elpv
-from projects.battery.data.readers import FolderReader, ImageReader
 from projects.battery.data.scan_cache import load_or_scan
 from projects.battery.data.split_csv import apply_split_csv
 from projects.battery.sampling import sampling_probabilities
@@ -25,6 +24,7 @@ from shared.audit import AuditTable
 from shared.base_data import FoldedDataModule
 from shared.errors import ConfigError, DataError
 from shared.folds import FOLDS
+from shared.readers import FolderReader, ImageReader
 from shared.sample_index import SampleIndex
 from shared.splits import cut_published, kfold_groups, split_groups
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from projects.battery.data.batch import IMAGE_MEAN, IMAGE_STD, BatteryBatch
 from projects.battery.data.decode import decode_grey, resize_square
-from projects.battery.data.readers import ImageReader
+from shared.readers import ImageReader
 from shared.sample_index import SampleIndex
 from shared.sampler import SampleKey
 from shared.seeding import derive_seed

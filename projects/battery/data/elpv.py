@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projects.battery.data.png import read_png_header
-from projects.battery.data.readers import FolderReader, ImageReader, ZipReader
 from shared.errors import DataError
+from shared.readers import FolderReader, ImageReader, ZipReader
 from shared.sample_index import DIGEST_BYTES, PackedStrings, SampleIndex
 
 CLASSES: tuple[str, ...] = ("functional", "defective")

@@ -8,10 +8,10 @@ from projects.battery.data.audit_features import (
     image_statistics,
     slice_position,
 )
-from projects.battery.data.readers import FolderReader
 from projects.battery.data.scan import scan_ct
 from shared.audit import audit_shortcuts
 from shared.errors import DataError
+from shared.readers import FolderReader
 
 
 @pytest.fixture

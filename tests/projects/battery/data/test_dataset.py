@@ -8,9 +8,9 @@ from torch.utils.data import DataLoader
 from projects.battery.data.augment import build_augmentation
 from projects.battery.data.batch import IMAGE_MEAN, IMAGE_STD, BatteryBatch
 from projects.battery.data.dataset import SliceDataset, meta_table, normalise, permute_within
-from projects.battery.data.readers import FolderReader
 from projects.battery.data.scan import scan_ct
 from shared.errors import DataError
+from shared.readers import FolderReader
 from shared.sampler import EpochSampler, SampleKey
 
 

@@ -6,8 +6,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from projects.battery.data.readers import FolderReader, ZipReader
 from shared.errors import DataError
+from shared.readers import FolderReader, ZipReader
 
 
 @pytest.fixture
