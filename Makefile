@@ -51,6 +51,23 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## Train, test and report late fusion on stand-in data (made on first use)
 	$(BIN)/python -m projects.battery.train +experiment=late_fusion $(ARGS)
 
+DEMO := data/pillsnap/demo
+.PHONY: demo-pillsnap
+demo-pillsnap: setup ## Rendered pills from photos to a model file: the chain, training, evaluation, export (then make serve)
+	$(BIN)/python -m projects.pillsnap.make_standin $(DEMO)/raw --classes 12 --unknown 8
+	$(BIN)/python -m projects.pillsnap.map_classes $(DEMO)/raw/top_100_drugs.json --out $(DEMO)/dataset
+	$(BIN)/python -m projects.pillsnap.integrate $(DEMO)/dataset --studio $(DEMO)/raw/studio --real $(DEMO)/raw/real \
+	  --others $(DEMO)/raw/others
+	$(BIN)/python -m projects.pillsnap.split $(DEMO)/dataset
+	$(BIN)/python -m projects.pillsnap.manifest $(DEMO)/dataset --size-px 128 --name demo
+	$(BIN)/python -m projects.pillsnap.train +experiment=pills_demo $(ARGS)
+	$(BIN)/python -m projects.pillsnap.evaluate outputs/pillsnap/latest
+	$(BIN)/python -m projects.pillsnap.export outputs/pillsnap/latest
+
+.PHONY: serve
+serve: setup ## Serve the newest exported pill model and its web page on the loopback address, port 8000 (ARGS for more)
+	$(BIN)/python -m projects.pillsnap.serve $(ARGS)
+
 .PHONY: standin
 standin: setup ## Make the stand-in data set of P in OUT, to look at or for data.root=OUT (a run makes its own)
 	$(BIN)/python -m projects.$(P).make_standin '$(OUT)' $(ARGS)

@@ -1,0 +1,1 @@
+"""Photos of pills as folds: the chain's data sets, and the NIH reference photographs."""
