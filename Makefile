@@ -29,7 +29,7 @@ unexport VIRTUAL_ENV
 help: ## List the targets (the default)
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:[^#]*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo 'Variables: P project, E experiment, ARGS overrides or pytest options, OUT, LOGDIR, PORT, PYTHON.'
+	@echo 'Variables: P project, E experiment, ARGS overrides or pytest options, OUT, LOGDIR, PORT, MODEL, PYTHON.'
 	@echo "For example: make train P=battery E=late_fusion ARGS='trainer.max_epochs=5 seed=1'"
 
 .PHONY: setup
@@ -54,7 +54,8 @@ demo: setup ## Train, test and report late fusion on stand-in data (made on firs
 DEMO := data/pillsnap/demo
 .PHONY: demo-pillsnap
 demo-pillsnap: setup ## Rendered pills from photos to a model file: the chain, training, evaluation, export (then make serve)
-	$(BIN)/python -m projects.pillsnap.make_standin $(DEMO)/raw --classes 12 --unknown 8
+	$(BIN)/python -m projects.pillsnap.make_standin $(DEMO)/raw --classes 12 --unknown 8 \
+	  --studio-sittings 12 --real-sittings 18
 	$(BIN)/python -m projects.pillsnap.map_classes $(DEMO)/raw/top_100_drugs.json --out $(DEMO)/dataset
 	$(BIN)/python -m projects.pillsnap.integrate $(DEMO)/dataset --studio $(DEMO)/raw/studio --real $(DEMO)/raw/real \
 	  --others $(DEMO)/raw/others
@@ -64,9 +65,14 @@ demo-pillsnap: setup ## Rendered pills from photos to a model file: the chain, t
 	$(BIN)/python -m projects.pillsnap.evaluate outputs/pillsnap/latest
 	$(BIN)/python -m projects.pillsnap.export outputs/pillsnap/latest
 
+MODEL ?= outputs/pillsnap/latest/export/model.onnx
+UNTRAINED := data/pillsnap/untrained
 .PHONY: serve
-serve: setup ## Serve the newest exported pill model and its web page on the loopback address, port 8000 (ARGS for more)
-	$(BIN)/python -m projects.pillsnap.serve $(ARGS)
+serve: setup ## Serve the newest exported pill model (MODEL) and its page on http://127.0.0.1:8000 (ARGS for more)
+	@if [ -e '$(MODEL)' ]; then exec $(BIN)/python -m projects.pillsnap.serve --model '$(MODEL)' $(ARGS); fi; \
+	echo 'serve: there is no $(MODEL), so UNTRAINED weights are served: the answers mean nothing (make demo-pillsnap trains some)'; \
+	[ -e $(UNTRAINED)/model.onnx ] || $(BIN)/python -m projects.pillsnap.untrained $(UNTRAINED); \
+	exec $(BIN)/python -m projects.pillsnap.serve --model $(UNTRAINED)/model.onnx $(ARGS)
 
 .PHONY: standin
 standin: setup ## Make the stand-in data set of P in OUT, to look at or for data.root=OUT (a run makes its own)

@@ -61,9 +61,7 @@ def none_of_these_of(opened: OpenedRun) -> tuple[NoneOfThese, str]:
     """
     path = opened.folder / NONE_OF_THESE_FILE
     if not path.is_file():
-        return UNFITTED, (
-            "'None of these' is NOT fitted and never decides: the run has no evaluation, or its data no other pills."
-        )
+        return UNFITTED, f"'None of these' is NOT fitted and never decides: {_why_unfitted(opened)}."
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         fitted, of = NoneOfThese.from_dict(content), content["final_sha256"]
@@ -75,6 +73,14 @@ def none_of_these_of(opened: OpenedRun) -> tuple[NoneOfThese, str]:
             "projects.pillsnap.evaluate again"
         )
     return fitted, f"'None of these': {fitted.score}, decided above {fitted.threshold:.3f}."
+
+
+def _why_unfitted(opened: OpenedRun) -> str:
+    """What the evaluation, if there is one, says about the head that it did not fit."""
+    path = opened.folder / "evaluation.json"
+    if not path.is_file():
+        return "the run has no evaluation; run projects.pillsnap.evaluate first"
+    return str(json.loads(path.read_text(encoding="utf-8")).get("open_set_missing", f"{path} has no word on it"))
 
 
 def export_run(path: Path, options: argparse.Namespace, console: Console) -> tuple[Path, dict[str, Any]]:

@@ -17,31 +17,35 @@ from shared.sample_index import SampleIndex
 CLASSES, SIZE_PX = 6, 32
 FOLD_OF_COPY = ("test", "test", "calibrate", "accept")
 COPIES = 8
+TRAINED = 2  # further pills of each class, in train
 
 
 class MadeUpData:
-    """Photos of flat colours: four photos of each of 48 pills, front and back, studio and real."""
+    """Photos of flat colours: four photos of each of 48 pills and 12 in train, front and back, studio and real."""
 
     def __init__(self, num_others: int = 7) -> None:
         self.preprocess = UnifiedPreprocessor(size_px=SIZE_PX, grid=4)
         self.num_others = num_others
         self.read_rows: list[int] = []
-        pill = np.repeat(np.arange(CLASSES * COPIES), 4)
+        tested = CLASSES * COPIES
+        pill = np.repeat(np.arange(tested + CLASSES * TRAINED), 4)
+        label = np.where(pill < tested, pill // COPIES, (pill - tested) // TRAINED)
+        folds = [FOLD_OF_COPY[number % 4] if number < tested else "train" for number in pill]
         count = len(pill)
-        self._pill = pill
-        self.fold = np.array([FOLDS.index(FOLD_OF_COPY[number % 4]) for number in pill], dtype=np.int8)
-        names = [f"pill{number}" for number in range(CLASSES * COPIES)]
+        self._pill, self._label = pill, label
+        self.fold = np.array([FOLDS.index(fold) for fold in folds], dtype=np.int8)
+        names = [f"pill{number}" for number in np.unique(pill)]
         self.index = SampleIndex(
             ids=PackedStrings.pack(f"photo{row}" for row in range(count)),
             group=pill.astype(np.int32),
             group_names=PackedStrings.pack(names),
-            label=(pill // COPIES).astype(np.int16),
+            label=label.astype(np.int16),
             classes=tuple(f"K-{code}" for code in range(CLASSES)),
             digest=np.zeros((count, 16), np.uint8),
             meta={
                 "domain": np.tile([1, 1, 0, 0], count // 4).astype(np.int16),
                 "surface": np.tile([1, 0], count // 2).astype(np.int16),
-                "shape": (pill // COPIES % 2).astype(np.int16),
+                "shape": (label % 2).astype(np.int16),
             },
             meta_names={"domain": ("real", "studio"), "surface": ("back", "front"), "shape": ("oval", "round")},
             numbers={},
@@ -53,7 +57,7 @@ class MadeUpData:
 
     def photo(self, row: int) -> np.ndarray:
         self.read_rows.append(row)
-        rng = np.random.default_rng(int(self._pill[row]) // COPIES)
+        rng = np.random.default_rng(int(self._label[row]))
         image = np.tile(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8), (8, 8, 1))
         return np.clip(image.astype(int) + row % 7, 0, 255).astype(np.uint8)
 

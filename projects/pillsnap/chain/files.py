@@ -15,6 +15,9 @@ from typing import Any
 from shared.atomic import write_bytes
 from shared.errors import DataError
 
+RENDERED = "standin.json"
+"""Beside the roots of rendered photos, see `standin.writer`."""
+
 MAPPING, CAPTURES, STATS = "class_mapping.json", "captures.csv", "integration_stats.json"
 SPLITS, MANIFEST = "splits.json", "manifest.json"
 COMBINED, OTHERS = "combined", "others"

@@ -20,7 +20,7 @@ from projects.pillsnap.chain.captures import (
     compile_pattern,
 )
 from projects.pillsnap.chain.class_mapping import ClassMapping, read_mapping
-from projects.pillsnap.chain.files import CAPTURES, COMBINED, MAPPING, OTHERS, json_bytes, sha256_bytes
+from projects.pillsnap.chain.files import CAPTURES, COMBINED, MAPPING, OTHERS, RENDERED, json_bytes, sha256_bytes
 from projects.pillsnap.chain.grouping import join_captures, name_captures
 from projects.pillsnap.chain.materialise import Outcome, carry_out
 from projects.pillsnap.chain.photo_tree import Skipped, SourcePhoto, scan_root
@@ -246,6 +246,12 @@ def _told(skipped: Skipped) -> dict[str, Any]:
     return content | {"counts": dict(sorted(skipped.counts.items()))}
 
 
+def _source(roots: Roots) -> str:
+    """Whether the photos were rendered: `make_standin` leaves its marker beside the roots."""
+    given = [root for root in (roots.studio, roots.real) if root is not None]
+    return "stand-in" if any((root.resolve().parent / RENDERED).is_file() for root in given) else "real"
+
+
 def _stats(
     dataset: Path,
     roots: Roots,
@@ -269,6 +275,7 @@ def _stats(
         "roots": {name: root and os.path.relpath(root.resolve(), dataset.resolve()) for name, root in places.items()},
         "sources": {MAPPING: mapping.sha256},
         "outputs": {CAPTURES: sha256_bytes(captures_bytes(rows))},
+        "source": _source(roots),
         "num_classes": len(tables),
         "images": {domain: images[domain] for domain in (*DOMAINS, OTHER)},
         "groups": {domain: len({row.group for row in rows if row.domain == domain}) for domain in (*DOMAINS, OTHER)},

@@ -14,6 +14,7 @@ from projects.pillsnap.chain.dataset import check_files
 from projects.pillsnap.chain.files import (
     CAPTURES,
     MANIFEST,
+    STATS,
     Progress,
     json_bytes,
     parse_json,
@@ -104,6 +105,7 @@ def write_manifest(
         "name": name,
         "version": version,
         "created_date": now().isoformat(timespec="seconds"),
+        "source": parse_json(dataset / STATS, read_step(dataset, STATS))["source"],
         "num_classes": len(mapping.classes),
         "total_images": sum(row.domain != OTHER for row in rows),
         "splits": _splits(rows, mapping, splits),

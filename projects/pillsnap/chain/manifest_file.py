@@ -21,7 +21,7 @@ FORMAT = "pillsnap-manifest-1"
 HASHED = (MAPPING, CAPTURES, STATS, SPLITS)
 """Files of the chain whose sha256 the manifest holds under `hashes`."""
 
-_KEYS = {"name", "version", "created_date", "num_classes", "total_images", "splits", "preprocessing"} | {
+_KEYS = {"name", "source", "version", "created_date", "num_classes", "total_images", "splits", "preprocessing"} | {
     *("preprocessing_digest", "augmentation", "hashes", "files")
 }
 

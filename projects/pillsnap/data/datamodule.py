@@ -70,7 +70,7 @@ class PillDataModule(PhotoDataModule):
             ids=PackedStrings.pack(dataset.paths), group=group.astype(np.int32),
             group_names=PackedStrings.pack(str(name) for name in names), label=dataset.label, classes=dataset.classes,
             digest=content_digests(self._reader.read(path) for path in dataset.paths), meta={"domain": domain},
-            meta_names={"domain": domains}, numbers={}, source="real" if self.standin is None else "stand-in",
+            meta_names={"domain": domains}, numbers={}, source=dataset.manifest["source"],
         )  # fmt: skip
 
     def split(self, index: SampleIndex) -> NDArray[np.int8]:

@@ -51,6 +51,9 @@ from shared.report.figures import confusion_figure
 from shared.session import progress_bars
 
 SCHEMA = 1
+TARGET_CLASSES = 100
+"""Pills that the project's targets are about; fewer are an easier question."""
+
 NONE_OF_THESE_FILE = "none_of_these.json"
 KNOWN_FOLDS = (("calibrate", "calibrate"), ("accept", "threshold"))
 """Folds that 'none of these' is tuned on, and what for."""
@@ -160,7 +163,7 @@ class _Evaluation:
             "source": opened.datamodule.index.source,
             "seed": opened.loaded.settings.seed,
             "draws": self.settings.draws,
-            "has_targets": isinstance(opened.datamodule, HoldsOthers),
+            "has_targets": len(photos.classes) >= TARGET_CLASSES and isinstance(opened.datamodule, HoldsOthers),
             "clean": clean,
             "stress": stress,
             "agreement": agreement(logits[CLEAN], photos, predicted_by_the_run(opened.loaded.run.path)),

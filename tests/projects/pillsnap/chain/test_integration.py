@@ -186,3 +186,9 @@ def test_without_a_mapping_the_command_to_run_is_named(tmp_path, roots):
         DataError, match=r"class_mapping\.json does not exist; run `python -m projects\.pillsnap\.map_clas"
     ):
         integrate(tmp_path / "empty", roots)
+
+
+def test_rendered_photos_are_told_from_taken_ones(mapped, roots):
+    assert plan_integration(mapped, roots).stats["source"] == "real"
+    (roots.real.parent / "standin.json").write_text("{}")
+    assert plan_integration(mapped, roots).stats["source"] == "stand-in"

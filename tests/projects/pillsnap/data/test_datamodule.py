@@ -80,7 +80,7 @@ def test_a_finished_data_set_is_read_by_its_folder(cache):
     root = module(cache).dataset.root
     size = "data.preprocessing.size_px=32"
     data = module(cache, "data=pillsnap_folder", f"data.root={root}", size)
-    assert data.index.source == "real"
+    assert data.index.source == "stand-in"  # rendered photos stay rendered ones, whoever ran the chain
     with pytest.raises(DataError, match="only rendered ones"):
         data.photo_on(0, "black")
     with pytest.raises(DataError, match=r"manifest\.json was made for the preprocessing"):

@@ -51,7 +51,8 @@ def evaluated(few_conditions: None, network, tmp_path: Path, monkeypatch: pytest
 def test_all_parts_are_written_and_the_ledger_is_asked_first(evaluated) -> None:
     folder, content, data, opened = evaluated()
     assert opened.ledger.asked == [
-        ("test", "test", "evaluate"), ("calibrate", "calibrate", "evaluate"), ("threshold", "accept", "evaluate"),
+        ("test", "test", "evaluate"), ("fit", "train", "evaluate"), ("calibrate", "calibrate", "evaluate"),
+        ("threshold", "accept", "evaluate"),
     ]  # fmt: skip
     written = json.loads((folder / "evaluation.json").read_text())
     assert written["final_sha256"] == "ab" * 32
@@ -121,7 +122,7 @@ def test_without_held_out_classes_the_page_says_so_and_no_file_is_written(evalua
         "None of these: not measured, these data hold no photos of other classes"
         in (folder / "evaluation.md").read_text()
     )
-    assert [fold for _, fold, _ in opened.ledger.asked] == ["test"]
+    assert [fold for _, fold, _ in opened.ledger.asked] == ["test", "train"]  # train for the floor
 
 
 def test_a_second_call_reads_what_is_kept_and_says_the_same(evaluated) -> None:
@@ -129,7 +130,7 @@ def test_a_second_call_reads_what_is_kept_and_says_the_same(evaluated) -> None:
     page = (folder / "evaluation.json").read_bytes()
     data = MadeUpData()
     _, second, _, _ = evaluated(data)
-    assert len(data.read_rows) == 96  # fronts and backs for the pixels that retrieval is compared with, nothing else
+    assert len(data.read_rows) == 96 + 144  # pixels that retrieval is compared with, and the floor's; nothing else
     assert second["clean"] == first["clean"]
     assert (folder / "evaluation.json").read_bytes() == page
 
@@ -146,7 +147,7 @@ def test_a_killed_call_goes_on_with_the_condition_it_was_at(evaluated, monkeypat
     monkeypatch.setattr(procedure, "standard_conditions", lambda backgrounds: rows)
     data = MadeUpData(num_others=0)
     folder, content, _, _ = evaluated(data)
-    assert len(data.read_rows) == 96 + 96  # the last condition and the pixels of retrieval
+    assert len(data.read_rows) == 96 + 96 + 144  # the last condition, the pixels of retrieval and the floor's
     assert content["stress"][-1]["name"] == "JPEG_85"
     assert len(list((folder / "logits").glob("test-*.npz"))) == 3
 

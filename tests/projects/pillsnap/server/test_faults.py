@@ -44,7 +44,7 @@ def later(function, *arguments):
     return thread, results
 
 
-def eventually(condition, timeout_s=10.0):
+def eventually(condition, timeout_s=30.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
