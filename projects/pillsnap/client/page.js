@@ -38,6 +38,9 @@ async function contractNow() {
     const { version, variant } = contract.model;
     $("scope").textContent =
       `Put one pill on a plain surface, fill the frame, and keep it sharp. ${contract.num_classes} pills are known.`;
+    if (version.startsWith("untrained")) {
+      $("scope").textContent = "This model is untrained: its answers mean nothing. Use it to try the page only.";
+    }
     $("model").textContent = `Model ${version} (${variant}), preprocessing ${contract.digest.slice(0, 12)}`;
   }
   return contract;

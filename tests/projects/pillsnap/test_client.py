@@ -231,3 +231,15 @@ def test_dark_mode_has_dark_ground_and_light_ink(open_page):
     )
     levels = [sum(map(int, text[4:-1].split(","))) for text in (ground, ink)]
     assert levels[0] < 100 < 600 < levels[1]
+
+
+def test_an_untrained_model_says_so_before_it_is_asked_anything(chromium, tmp_path):
+    server = PillServer(write_tiny_model(tmp_path, num_classes=3, version="untrained-00000000")).wait()
+    try:
+        page = chromium.new_page(viewport=PHONE)
+        page.goto(server.url)
+        page.wait_for_selector("#model:not(:empty)")
+        assert page.inner_text("#scope").startswith("This model is untrained: its answers mean nothing.")
+        page.close()
+    finally:
+        assert server.stop() == 0
