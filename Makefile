@@ -65,12 +65,12 @@ demo-pillsnap: setup ## Rendered pills from photos to a model file: the chain, t
 	$(BIN)/python -m projects.pillsnap.evaluate outputs/pillsnap/latest
 	$(BIN)/python -m projects.pillsnap.export outputs/pillsnap/latest
 
-MODEL ?= outputs/pillsnap/latest/export/model.onnx
+MODEL ?= $(firstword $(shell ls -t outputs/pillsnap/*/*/export/model.onnx 2>/dev/null))
 UNTRAINED := data/pillsnap/untrained
 .PHONY: serve
 serve: setup ## Serve the newest exported pill model (MODEL) and its page on http://127.0.0.1:8000 (ARGS for more)
-	@if [ -e '$(MODEL)' ]; then exec $(BIN)/python -m projects.pillsnap.serve --model '$(MODEL)' $(ARGS); fi; \
-	echo 'serve: there is no $(MODEL), so UNTRAINED weights are served: the answers mean nothing (make demo-pillsnap trains some)'; \
+	@if [ -n '$(MODEL)' ]; then exec $(BIN)/python -m projects.pillsnap.serve --model '$(MODEL)' $(ARGS); fi; \
+	echo 'serve: no run has been exported yet, so UNTRAINED weights are served: the answers mean nothing (make demo-pillsnap trains some)'; \
 	[ -e $(UNTRAINED)/model.onnx ] || $(BIN)/python -m projects.pillsnap.untrained $(UNTRAINED); \
 	exec $(BIN)/python -m projects.pillsnap.serve --model $(UNTRAINED)/model.onnx $(ARGS)
 

@@ -6,6 +6,7 @@ one at a time   the same server with one worker, batches of one, and one client 
 saturation      as many clients as the queue takes, so that hardly any photo is refused: the most the server can do
 overload        many clients at once, each of which honours Retry-After; its goodput is compared with saturation
 
+Each is compared with its target. The exit code is 1 if a request got another status than 200 or 503, or no answer.
 Without --model a network of random weights at 128 px serves.
 """
 
@@ -22,8 +23,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ from bench.record import Record, run_benchmark
 NUM_PHOTOS = 16
 WARM_UP_S = 1.0
 SAMPLE_S = 0.5
+AFTER_A_LOST_CONNECTION_S = 0.1
+ONLY_200_AND_503 = "only 200 and 503"
+LEAST_SATURATION, LEAST_GOODPUT, MOST_MEMORY = 1.3, 0.9, 1.05
 
 
 @dataclass
@@ -46,9 +50,9 @@ class Load:
 
     Attributes:
         latencies_ms: Of the answered photos.
-        statuses: How often each status came.
+        statuses: How often each status came; 0: the connection was lost.
         seconds: How long it went on.
-        rss_mb: Memory of the server and of its workers together, over time.
+        rss_mb: Memory of the server and of its workers together, over time, the warm-up left out.
     """
 
     latencies_ms: list[float] = field(default_factory=list)
@@ -60,6 +64,66 @@ class Load:
     def per_s(self) -> float:
         """Answered photos a second."""
         return self.statuses[200] / self.seconds
+
+    def memory_mb(self) -> tuple[float, float]:
+        """Mean memory in the first and in the last third of the time."""
+        third = max(1, len(self.rss_mb) // 3)
+        return float(np.mean(self.rss_mb[:third])), float(np.mean(self.rss_mb[-third:]))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target and what was found.
+
+    Attributes:
+        target: The target in words.
+        found: What was measured.
+        met: Whether it is met.
+    """
+
+    target: str
+    found: str
+    met: bool
+
+    def __str__(self) -> str:
+        return f"{'met' if self.met else 'NOT MET'}: {self.target}; found {self.found}"
+
+
+def strange_statuses(loads: Sequence[Load]) -> dict[str, int]:
+    """How often something else came than 200 and 503."""
+    together = sum((load.statuses for load in loads), Counter[int]())
+    return {str(status or "connection lost"): n for status, n in sorted(together.items()) if status not in (200, 503)}
+
+
+def judge(alone: Sequence[Load], full: Sequence[Load], crowded: Sequence[Load], overload: Load) -> list[Verdict]:
+    """Compare with the targets.
+
+    Args:
+        alone: One at a time, a load for each round.
+        full: Saturation, in the same rounds.
+        crowded: Overload, in the same rounds.
+        overload: The long overload.
+    """
+    saturation, goodput = float(np.median(ratios(full, alone))), float(np.median(ratios(crowded, full)))
+    strange = strange_statuses([*alone, *full, *crowded, overload])
+    first, last = overload.memory_mb()
+    return [
+        Verdict(
+            f"saturation >= {LEAST_SATURATION}x one at a time", f"{saturation:.2f}x", saturation >= LEAST_SATURATION
+        ),
+        Verdict(f"goodput under overload >= {LEAST_GOODPUT} of saturation", f"{goodput:.2f}", goodput >= LEAST_GOODPUT),
+        Verdict(ONLY_200_AND_503, str(strange) if strange else "nothing else", not strange),
+        Verdict(
+            f"memory flat (last third <= first third + {MOST_MEMORY - 1:.0%})",
+            f"{first:.0f} MB, then {last:.0f} MB",
+            last <= MOST_MEMORY * first,
+        ),
+    ]
+
+
+def ratios(ours: Sequence[Load], theirs: Sequence[Load]) -> list[float]:
+    """Photos a second over those of the same round."""
+    return [mine.per_s / other.per_s for mine, other in zip(ours, theirs, strict=True)]
 
 
 def photos() -> list[bytes]:
@@ -76,11 +140,12 @@ def photos() -> list[bytes]:
 
 async def _client(port: int, requests: list[bytes], number: int, until: float, load: Load) -> None:
     """Send a photo, read the answer, send the next; after a 503 wait as long as the server says."""
-    reader = writer = None
+    reader: asyncio.StreamReader | None = None
+    writer: asyncio.StreamWriter | None = None
     while time.monotonic() < until:
         number += 1
         try:
-            if writer is None:
+            if reader is None or writer is None:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
             start = time.monotonic()
             writer.write(requests[number % len(requests)])
@@ -88,6 +153,7 @@ async def _client(port: int, requests: list[bytes], number: int, until: float, l
         except (OSError, asyncio.IncompleteReadError):
             load.statuses[0] += 1
             writer = None
+            await asyncio.sleep(AFTER_A_LOST_CONNECTION_S)
             continue
         load.statuses[status] += 1
         if status == 200:
@@ -108,7 +174,7 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return int(head.split(b" ", 2)[1]), head
 
 
-def _drive(port: int, num_clients: int, seconds: float, answers: Any) -> None:
+def _drive(port: int, num_clients: int, seconds: float, begun: Any, answers: Any) -> None:
     """The clients' process: warms up, then measures."""
     requests = [
         b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b"
@@ -125,6 +191,7 @@ def _drive(port: int, num_clients: int, seconds: float, answers: Any) -> None:
         return load
 
     asyncio.run(drive(WARM_UP_S))
+    begun.set()
     answers.put(asyncio.run(drive(seconds)))
 
 
@@ -151,13 +218,13 @@ def served(model: Path, *options: object) -> Iterator[tuple[int, psutil.Process]
 def measure(model: Path, num_clients: int, seconds: float, *options: object) -> Load:
     """Load on a fresh server."""
     context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
+    begun, answers = context.Event(), context.Queue()
     with served(model, *options) as (port, server):
-        clients = context.Process(target=_drive, args=(port, num_clients, seconds, answers))
+        clients = context.Process(target=_drive, args=(port, num_clients, seconds, begun, answers))
         clients.start()
         ended = threading.Event()
         memory: list[float] = []
-        watcher = threading.Thread(target=_watch, args=(server, ended, memory))
+        watcher = threading.Thread(target=_watch, args=(server, begun, ended, memory))
         watcher.start()
         try:
             load: Load = answers.get(timeout=seconds + 120)
@@ -166,14 +233,23 @@ def measure(model: Path, num_clients: int, seconds: float, *options: object) -> 
             watcher.join()
             clients.join()
     load.rss_mb = memory
+    if not load.statuses[200]:
+        raise SystemExit(f"{num_clients} clients got no answer in {seconds:g} s, but {dict(load.statuses)}")
     print(f"{num_clients} clients: {load.per_s:.1f}/s, {dict(load.statuses)}", file=sys.stderr, flush=True)
     return load
 
 
-def _watch(server: psutil.Process, ended: threading.Event, memory: list[float]) -> None:
-    while not ended.wait(SAMPLE_S):
-        family = [server, *server.children(recursive=True)]
-        memory.append(sum(process.memory_info().rss for process in family) / 1e6)
+def _watch(server: psutil.Process, begun: Any, ended: threading.Event, memory: list[float]) -> None:
+    """Sample from the end of the warm-up on: what a server allocates once is no growth."""
+    while not begun.is_set():
+        if ended.wait(SAMPLE_S / 10):
+            return
+    while True:
+        with suppress(psutil.NoSuchProcess):  # a worker that is being replaced
+            family = [server, *server.children(recursive=True)]
+            memory.append(sum(process.memory_info().rss for process in family) / 1e6)
+        if ended.wait(SAMPLE_S):
+            return
 
 
 def add(record: Record, name: str, load: Load) -> None:
@@ -183,31 +259,31 @@ def add(record: Record, name: str, load: Load) -> None:
         record.add(f"{name}: p{percent}", float(value), "ms")
     for status, count in sorted(load.statuses.items()):
         record.add(f"{name}: status {status or 'none (connection lost)'}", count, "answers")
-    third = max(1, len(load.rss_mb) // 3)
-    record.add(f"{name}: memory, first third", float(np.mean(load.rss_mb[:third])), "MB")
-    record.add(f"{name}: memory, last third", float(np.mean(load.rss_mb[-third:])), "MB")
+    for third, value in zip(("first", "last"), load.memory_mb(), strict=True):
+        record.add(f"{name}: memory, {third} third", value, "MB")
 
 
-def bench(record: Record, options: argparse.Namespace) -> None:
+def bench(record: Record, options: argparse.Namespace) -> list[Verdict]:
     """All three in turn for the ratios, since other programs may share the machine; then the long overload."""
+    short = options.seconds / 4 if options.short_seconds is None else options.short_seconds
+    print(f"{options.rounds} rounds of three loads of {short:g} s, then overload for {options.seconds:g} s", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or write_convnet(Path(folder))
         own = ["--workers", options.workers, "--max-batch", options.max_batch, "--queue", options.queue]
         alone, full, crowded = [], [], []
         for _ in range(options.rounds):
-            alone.append(measure(model, 1, options.seconds / 4, "--workers", 1, "--max-batch", 1, "--max-wait-ms", 0))
-            full.append(measure(model, options.queue // 2, options.seconds / 4, *own))
-            crowded.append(measure(model, options.clients, options.seconds / 4, *own))
+            alone.append(measure(model, 1, short, "--workers", 1, "--max-batch", 1, "--max-wait-ms", 0))
+            full.append(measure(model, options.queue // 2, short, *own))
+            crowded.append(measure(model, options.clients, short, *own))
         overload = measure(model, options.clients, options.seconds, *own)
     add(record, "one at a time", alone[-1])
     add(record, f"{options.queue // 2} clients", full[-1])
     add(record, f"{options.clients} clients", overload)
-    ratios = [ours.per_s / theirs.per_s for ours, theirs in zip(full, alone, strict=True)]
-    record.add_samples("saturation over one at a time", ratios, "ratio")
-    kept = [ours.per_s / theirs.per_s for ours, theirs in zip(crowded, full, strict=True)]
-    record.add_samples("goodput under overload over saturation", kept, "ratio")
+    record.add_samples("saturation over one at a time", ratios(full, alone), "ratio")
+    record.add_samples("goodput under overload over saturation", ratios(crowded, full), "ratio")
     record.add("workers", options.workers, "processes")
     print(json.dumps({"model": model.name, "clients": options.clients, "seconds": options.seconds}), flush=True)
+    return judge(alone, full, crowded, overload)
 
 
 def main() -> None:
@@ -215,14 +291,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.bench_pill_server", description=__doc__)
     parser.add_argument("--model", type=Path, help="certified ONNX file; none: a network of random weights")
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of the overload; the others take a quarter")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the overload")
+    parser.add_argument("--short-seconds", type=float, help="length of each of the others; default: a quarter of it")
     parser.add_argument("--rounds", type=int, default=3, help="how often the three are compared")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--max-batch", type=int, default=4)
     parser.add_argument("--queue", type=int, default=64)
     options, rest = parser.parse_known_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left behind
-    run_benchmark("bench_pill_server", lambda record: bench(record, options), rest)
+    verdicts: list[Verdict] = []
+    run_benchmark("bench_pill_server", lambda record: verdicts.extend(bench(record, options)), rest)
+    print(*verdicts, sep="\n", flush=True)
+    if not all(verdict.met for verdict in verdicts if verdict.target == ONLY_200_AND_503):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

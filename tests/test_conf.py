@@ -39,6 +39,7 @@ def experiment_cases():
 MANDATORY = {
     "battery_ct": ["data.root=somewhere"],
     "pillsnap_folder": ["data.root=somewhere"],
+    "photos": ["data.root=somewhere"],
     "spectra_files": ["data.struct_files=[a.npy]", "data.spectra_files=[b.npy]"],
 }
 

@@ -14,7 +14,7 @@ from projects.pillsnap.evaluation.open_set import NoneOfThese
 from projects.pillsnap.evaluation.procedure import NONE_OF_THESE_FILE
 from projects.pillsnap.evaluation.run_access import OpenedRun, class_labels, open_run
 from projects.pillsnap.onnx_export.description import FORMS, UNFITTED, pill_classes
-from projects.pillsnap.onnx_export.export_model import Photos, Source, export_model
+from projects.pillsnap.onnx_export.export_model import SERVED_FILE, Photos, Source, export_model
 from projects.pillsnap.onnx_export.pages import markdown
 from projects.pillsnap.onnx_export.variants import VARIANTS
 from shared.atomic import write_json, write_text
@@ -23,8 +23,8 @@ from shared.errors import ConfigError, DataError
 from shared.session import progress_bars
 
 DEFAULT_RUN = "outputs/pillsnap/latest"
-USES = {"train": "fit", "val": "select", "test": "test"}
-"""Folds that an export reads, and what for: 8-bit ranges, choice of the variant, the report."""
+USES = {"train": "fit", "val": "select", "accept": "accept", "test": "test"}
+"""Folds that an export reads, and what for: 8-bit ranges, the way to 8 bits, the certificates, the report."""
 
 _RAW = 20  # photos that are also put in as they were decoded
 
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m projects.pillsnap.export", description=__doc__)
     parser.add_argument("run", nargs="?", type=Path, default=Path(DEFAULT_RUN), help="run directory (%(default)s)")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="comma-separated (%(default)s)")
-    parser.add_argument("--images", type=int, default=500, help="photos of val and of test (%(default)s)")
+    parser.add_argument("--images", type=int, default=500, help="photos of val, accept and test each (%(default)s)")
     parser.add_argument(
         "--calibration-images", type=int, default=128, help="photos of train for 8-bit ranges (%(default)s)"
     )
@@ -141,11 +141,15 @@ def main(argv: list[str] | None = None) -> None:
     with exit_codes():
         _check(options)
         folder, content = export_run(options.run, options, Console(file=sys.stderr))
-    failed = [row["variant"] for row in content["variants"] if not row["within"]]
     print(markdown(content))
-    if failed:
-        print(f"warning: not within its tolerance, so no server takes it: {', '.join(failed)}", file=sys.stderr)
+    for row in content["variants"]:
+        if not row["within"]:
+            reasons = "; ".join(row["reasons_against"])
+            print(f"warning: no server takes {row['variant']}: {reasons}", file=sys.stderr)
     print(f"export: {folder}", flush=True)
+    if content["served"] is None:
+        print(f"error: no variant is within its tolerance, so {folder / SERVED_FILE} is not written", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -11,8 +11,12 @@ from projects.pillsnap.losses import pill_loss
 from projects.pillsnap.metrics import top, validation_metrics
 from projects.pillsnap.mixing import Mixing
 from projects.pillsnap.models import PillNetwork, build_network
+from projects.pillsnap.preprocess import UnifiedPreprocessor
 from shared.base_module import BaseModule
+from shared.errors import CheckpointError
 from shared.metric_keys import metric_key
+
+DIGEST = "preprocessing_digest"
 
 
 class PillClassifier(BaseModule):
@@ -89,6 +93,23 @@ class PillClassifier(BaseModule):
         origin = self.network.provenance
         weights = origin.kind if origin.kind == "none" else f"{origin.kind} ({origin.detail})"
         return {"network": str(self.hparams["network"]), **super().describe(), "pretrained weights": weights}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the pixels that the weights belong to."""
+        checkpoint[DIGEST] = UnifiedPreprocessor.from_config(self.hparams["preprocessing"]).digest()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that were trained on other pixels.
+
+        Raises:
+            CheckpointError: Naming both digests.
+        """
+        own = UnifiedPreprocessor.from_config(self.hparams["preprocessing"]).digest()
+        if checkpoint.get(DIGEST) != own:
+            raise CheckpointError(
+                f"the checkpoint was trained on pixels of preprocessing {str(checkpoint.get(DIGEST))[:12]}; this run "
+                f"has {own[:12]}"
+            )
 
     def features(self, image: Tensor) -> Tensor:
         """Pooled features (B, F) of the network's input (B, 3, S, S), for retrieval."""

@@ -5,6 +5,7 @@ and a JPEG may ask for thousands of passes over the whole image. So JPEG metadat
 a TIFF is checked and cut down to its first page, and the EXIF orientation is read by a parser that reads one number.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ _OTHERS = (
     (b"II+\0", "a BigTIFF image"), (b"MM\0+", "a BigTIFF image"), (b"{", "JSON text"),
 )  # fmt: skip
 _SCAN, _APP0, _ADOBE, _APP15, _COMMENT = 0xDA, 0xE0, 0xEE, 0xEF, 0xFE
+_END = 0xD9
 _NO_LENGTH = {0x01, *range(0xD0, 0xDA)}
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # none of what may stand inside the coded image
 
 _TIFF_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 274, 322, 323
@@ -101,6 +104,8 @@ def prepare(data: bytes, name: str, max_pixels: int) -> PhotoBytes:
 def prepare_jpeg(data: bytes) -> PhotoBytes:
     """Take the metadata out of a JPEG: of the application segments JFIF and Adobe's stay, comments go.
 
+    What stands behind the end of the picture goes too: phones put a video or further pictures there.
+
     Raises:
         BytesError: If the segments are damaged, there are too many, or more than MAX_SCANS scans.
     """
@@ -118,7 +123,7 @@ def prepare_jpeg(data: bytes) -> PhotoBytes:
             if len(segment) < 4:
                 raise BytesError("has a damaged JPEG header")
             if marker == _SCAN:
-                kept.append(data[place:])
+                kept.append(data[place : _end_of_picture(data, place, parts)])
                 break
             exif = exif or (segment[10:] if segment[4:10] == b"Exif\0\0" else b"")
             several |= segment[4:8] == b"MPF\0"
@@ -130,6 +135,29 @@ def prepare_jpeg(data: bytes) -> PhotoBytes:
     if scans > MAX_SCANS:
         raise BytesError(f"has {scans} JPEG scans, allowed: {MAX_SCANS}")
     return PhotoBytes(clean, exif, several)
+
+
+def _end_of_picture(data: bytes, place: int, parts: int) -> int:
+    """Where a JPEG's picture ends: behind its end marker, or with the file where there is none.
+
+    Segments between the scans are stepped over whole, so an end marker inside one is not taken for the picture's.
+
+    Args:
+        data: The file.
+        place: Of its first scan.
+        parts: Segments before that.
+
+    Raises:
+        BytesError: If there are too many segments.
+    """
+    while found := _NEXT_MARKER.search(data, place):
+        place, marker, parts = found.start(), data[found.start() + 1], parts + 1
+        if parts > MAX_PARTS:
+            raise BytesError(_TOO_MANY)
+        if marker == _END:
+            return place + 2
+        place += 2 if marker in _NO_LENGTH else 2 + max(2, int.from_bytes(data[place + 2 : place + 4], "big"))
+    return len(data)
 
 
 def prepare_tiff(data: bytes, max_pixels: int) -> PhotoBytes:

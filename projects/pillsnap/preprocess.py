@@ -110,12 +110,8 @@ class UnifiedPreprocessor:
         Raises:
             PreprocessError: If `image` is not uint8 (H, W, 3) with H, W >= 1.
         """
-        _check_image(image)
-        height, width = image.shape[:2]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        image = image[top : top + side, left : left + side]
-        if side == self.size_px:
+        image = centre_square(image)
+        if len(image) == self.size_px:
             return image
         small = Image.fromarray(np.ascontiguousarray(image)).resize((self.size_px,) * 2, Image.Resampling.BILINEAR)
         return np.asarray(small)
@@ -219,6 +215,22 @@ class UnifiedPreprocessor:
         for channel in range(3):
             cv2.extractChannel(pixels, channel, dst=plane)
             cv2.LUT(plane, tables[channel], dst=planes[channel])
+
+
+def centre_square(image: Pixels) -> Pixels:
+    """The largest square in the middle, a view; where a side is longer by an odd number it lies nearer the origin.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+
+    Raises:
+        PreprocessError: If it is not uint8 (H, W, 3) with H, W >= 1.
+    """
+    _check_image(image)
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
 
 
 @cache

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from projects.pillsnap.models import build_network
 from projects.pillsnap.onnx_export.description import UNFITTED, pill_classes
-from projects.pillsnap.onnx_export.export_model import Photos, Source, export_model
+from projects.pillsnap.onnx_export.export_model import SERVED_FILE, Photos, Source, export_model
 from projects.pillsnap.preprocess import UnifiedPreprocessor
 from projects.pillsnap.standin import StandinConfig, render_photo
 from projects.pillsnap.standin.drugs import plan_drugs
@@ -52,8 +52,10 @@ def write_untrained(folder: Path, console: Console) -> Path:
         [preprocess.square(render_photo(config, "studio", drug.kcode, "s00", 0)) for drug in drugs[:NUM_PHOTOS]]
     )
     photos = Photos(squares, np.arange(NUM_PHOTOS, dtype=np.int64))
-    export_model(source, folder, train=photos, val=photos, variants=("fp32",), rounds=1, say=console.print)
-    return folder / "model.onnx"
+    export_model(
+        source, folder, train=photos, val=photos, accept=photos, variants=("fp32",), rounds=1, say=console.print
+    )
+    return folder / SERVED_FILE
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from shared.calibration import confidence_and_hit
 from shared.errors import DataError
 from shared.report.outputs import TestOutputs
 from shared.sample_index import SampleIndex
-from shared.scores import ClassificationScores
+from shared.scores import MANY_CLASSES, ClassificationScores
 from shared.splits import MOST_ABSENT_BY_NAME
 from shared.statistics import BoundedStatistic, Statistic, estimate, estimate_difference
 
@@ -159,15 +159,21 @@ def _model_row(name: str, scores: Mapping[str, ClassificationScores], intervals:
         ours, theirs = scores[name].all(), scores[BEST_SINGLE].all()
         row["diff_to_best_single"] = {
             metric: intervals.of_difference(ours[metric], theirs[metric], scores[name].num_groups)
-            for metric in COMPARED_WITH_BEST_SINGLE
+            for metric in dict.fromkeys((_main(scores[name]), *COMPARED_WITH_BEST_SINGLE))
         }
     return row
 
 
 def _baseline_row(name: str, scores: Mapping[str, ClassificationScores], intervals: Intervals) -> dict[str, Any]:
     final, ours = scores[FINAL], scores[name]
-    difference = intervals.of_difference(final.f1_macro(), ours.f1_macro(), ours.num_groups)
-    return {"name": name, "metrics": _metrics(ours, intervals), "diff_to_final": {"f1_macro": difference}}
+    main = _main(ours)
+    difference = intervals.of_difference(final.all()[main], ours.all()[main], ours.num_groups)
+    return {"name": name, "metrics": _metrics(ours, intervals), "diff_to_final": {main: difference}}
+
+
+def _main(scores: ClassificationScores) -> str:
+    """What rows are set against each other by: macro-F1, but of many classes, of which a draw lacks some, accuracy."""
+    return "accuracy" if scores.num_classes >= MANY_CLASSES else "f1_macro"
 
 
 def _per_class(outputs: TestOutputs, index: SampleIndex, intervals: Intervals) -> dict[str, dict[str, Any]]:
@@ -248,7 +254,7 @@ def _part(
     """Scores of final and the baselines on one part of the fold; macro-F1 is over the classes that occur in it."""
     target, group = outputs.target[mask], group[mask]
     scores = {name: ClassificationScores(outputs.row(name)[mask], target, group) for name in names}
-    final = scores[FINAL]
+    final, main = scores[FINAL], _main(scores[FINAL])
     return {
         "n": int(mask.sum()),
         "groups": final.num_groups,
@@ -260,7 +266,7 @@ def _part(
             for name, row in scores.items()
         },
         "diff_to_final": {
-            name: {"f1_macro": intervals.of_difference(final.f1_macro(), row.f1_macro(), row.num_groups)}
+            name: {main: intervals.of_difference(final.all()[main], row.all()[main], row.num_groups)}
             for name, row in scores.items()
             if name != FINAL
         },

@@ -91,7 +91,7 @@ def _results(report: Report) -> Section:
     return Section("Results on the test fold", tables=[table for table in tables if table.rows], figures=("rows",))
 
 
-_COMPARED = ("f1_macro", "auroc_macro", "nll", "r2", "rmse")
+_COMPARED = ("accuracy", "f1_macro", "auroc_macro", "nll", "r2", "rmse")
 
 
 def _scores(

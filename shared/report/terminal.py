@@ -10,7 +10,9 @@ from rich.text import Text
 
 from shared.report import wording
 
-_FINAL_METRICS = ("f1_macro", "auroc_macro", "ece", "r2", "rmse", "pearson", "peak_shift")
+_FINAL_METRICS = ("accuracy_top5", "f1_macro", "auroc_macro", "ece", "r2", "rmse", "pearson", "peak_shift")
+
+_MOST_CLASSES = 30
 
 
 def summary_table(report: Mapping[str, Any]) -> Table:
@@ -102,6 +104,8 @@ def _add_final(table: Table, report: Mapping[str, Any]) -> None:
     if final is None:
         return
     _heading(table, "final network")
+    if wording.main_metric(report) == "accuracy":
+        _row(table, "  accuracy", final["metrics"]["accuracy"], metric="accuracy")
     for key in _FINAL_METRICS:
         if key in final["metrics"]:
             _row(table, f"  {wording.metric_words(key, report)}", final["metrics"][key], metric=key)
@@ -119,9 +123,14 @@ def _add_networks(table: Table, report: Mapping[str, Any]) -> None:
 
 
 def _add_classes(table: Table, report: Mapping[str, Any]) -> None:
-    if report.get("per_class"):
-        _heading(table, "F1 by class")
-    for name, scores in report.get("per_class", {}).items():
+    classes = report.get("per_class", {})
+    shown = list(classes.items())
+    if len(shown) > _MOST_CLASSES:
+        shown = sorted(shown, key=lambda item: item[1]["f1"]["value"] or 0.0)[:_MOST_CLASSES]
+    if shown:
+        which = "" if len(shown) == len(classes) else f", the lowest {len(shown)} of {len(classes)}"
+        _heading(table, f"F1 by class{which}")
+    for name, scores in shown:
         _row(table, f"  {name}", scores["f1"])
     if report.get("per_channel"):
         _heading(table, "R² by channel")

@@ -1,6 +1,7 @@
 """A finished run that never ran: a small untrained network, flat photos, and a ledger that remembers what was asked."""
 
 import csv
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,10 +24,14 @@ TRAINED = 2  # further pills of each class, in train
 class MadeUpData:
     """Photos of flat colours: four photos of each of 48 pills and 12 in train, front and back, studio and real."""
 
+    others_domain = "real"
+
     def __init__(self, num_others: int = 7) -> None:
         self.preprocess = UnifiedPreprocessor(size_px=SIZE_PX, grid=4)
         self.num_others = num_others
         self.read_rows: list[int] = []
+        self.read_others: list[str] = []
+        self.changed_others: set[str] = set()
         tested = CLASSES * COPIES
         pill = np.repeat(np.arange(tested + CLASSES * TRAINED), 4)
         label = np.where(pill < tested, pill // COPIES, (pill - tested) // TRAINED)
@@ -72,9 +77,13 @@ class MadeUpData:
         return [(f"{part}/{code}/{shot}", f"X-{code}") for code in range(self.num_others) for shot in range(3)]
 
     def other_photo(self, path: str) -> np.ndarray:
+        self.read_others.append(path)
         _, code, shot = path.split("/")
         image = np.random.default_rng(100 + int(code)).integers(0, 256, (6, 6, 3), dtype=np.uint8)
         return np.clip(np.tile(image, (8, 8, 1)).astype(int) + int(shot), 0, 255).astype(np.uint8)
+
+    def other_digest(self, path: str) -> str:
+        return hashlib.sha256(f"{path}/{path in self.changed_others}".encode()).hexdigest()
 
     def pill_names(self, rows: np.ndarray) -> list[str]:
         return [f"pill{number}" for number in self._pill[rows]]

@@ -6,6 +6,7 @@ const SENTENCES = {
   415: "The server does not take this kind of file. Please use a JPEG or PNG photo.",
 };
 const ANSWER_WITHIN_MS = 45000;
+const LONGEST_WAIT_S = 10; // whoever is to wait longer is told so, and decides
 
 export async function loadContract() {
   return ask("preprocess", {});
@@ -20,7 +21,7 @@ export async function predict(blob, onWait) {
   try {
     return await ask("predict", form());
   } catch (error) {
-    if (!error.retryAfter) throw error;
+    if (!(error.retryAfter <= LONGEST_WAIT_S)) throw error;
     onWait(error.retryAfter); // the server says when it makes sense; once, then the person decides
     await new Promise((resolve) => setTimeout(resolve, 1000 * error.retryAfter));
     return ask("predict", form());
@@ -42,9 +43,14 @@ async function ask(path, options) {
 
 function failure(response, body) {
   const detail = typeof body?.detail === "string" ? body.detail : `status ${response.status}`;
-  const own = response.status === 503 ? "The server is busy. Please try again in a moment." : SENTENCES[response.status];
+  const seconds = Number(response.headers.get("Retry-After")); // a date becomes NaN, and is not understood here
+  const busy = `The server is busy. Please try again ${seconds > 0 ? `in ${inWords(seconds)}` : "in a moment"}.`;
+  const own = response.status === 503 ? busy : SENTENCES[response.status];
   const error = new Error(own ?? `The server could not use this photo: ${detail}.`);
-  const seconds = Number(response.headers.get("Retry-After"));
-  if (response.status === 503 && seconds > 0) error.retryAfter = Math.min(seconds, 10);
+  if (response.status === 503 && seconds > 0) error.retryAfter = seconds;
   return error;
+}
+
+function inWords(seconds) {
+  return seconds <= 120 ? `${seconds} s` : `${Math.ceil(seconds / 60)} minutes`;
 }

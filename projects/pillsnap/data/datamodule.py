@@ -36,6 +36,9 @@ class PillDataModule(PhotoDataModule):
         ConfigError: If a value is not allowed.
     """
 
+    others_domain = "real"
+    """Domain of the photos in `others`."""
+
     def __init__(self, *, root: str | None, standin: Mapping[str, Any], sampler: str, **common: Any) -> None:
         super().__init__(**common)
         if root is not None and standin:
@@ -62,6 +65,10 @@ class PillDataModule(PhotoDataModule):
             raise DataError(
                 f"{dataset.root / 'manifest.json'} was made for the preprocessing {stated}; data.preprocessing gives "
                 f"{self.preprocess.get_config()}: run the manifest step again or change data.preprocessing"
+            )
+        if dataset.manifest["augmentation"] != self.augmentation:
+            self._findings.append(
+                f"{dataset.root / 'manifest.json'} states another augmentation than data.augmentation, which was used"
             )
         self._reader = FolderReader(dataset.root)
         domain, domains = recorded(dataset.domain)
@@ -118,21 +125,25 @@ class PillDataModule(PhotoDataModule):
         domain, sitting, shot = Path(name).stem.split("_")
         return render_photo(self.standin, domain, kcode, sitting, int(shot), background=background)
 
+    def other_digest(self, path: str) -> str:
+        """Sha256 (hex) of the bytes of one of `others`."""
+        return hashlib.sha256(FolderReader(self.dataset.root).read(path)).hexdigest()
+
     def findings(self) -> tuple[list[dict[str, str]], list[str]]:
         """What the chain found short."""
         return [], self._findings
 
     def _standin_root(self) -> Path:
         assert self.standin is not None
-        text = json.dumps([self.standin.as_dict(), self.preprocess.get_config()], sort_keys=True)
-        key = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+        photos = self.standin.as_dict()
+        chain = {"photos": photos, "preprocessing": self.preprocess.get_config(), "augmentation": self.augmentation}
         folder = self.cache_folder / "pillsnap"
-        name = f"{self.standin.num_classes}x{self.standin.size_px}px-{key}"
+        size = f"{self.standin.num_classes}x{self.standin.size_px}px"
         return make_standin_dataset(
-            folder / f"standin-{name}",
-            folder / f"dataset-{name}",
-            self.standin,
-            self.preprocess,
-            self.augmentation,
-            self.progress,
-        )
+            folder / f"standin-{size}-{_key(photos)}", folder / f"dataset-{size}-{_key(chain)}", self.standin,
+            self.preprocess, self.augmentation, self.progress,
+        )  # fmt: skip
+
+
+def _key(content: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=4).hexdigest()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from projects.pillsnap.data.batch import PillBatch
-from projects.pillsnap.preprocess import UnifiedPreprocessor
+from projects.pillsnap.preprocess import UnifiedPreprocessor, centre_square
 from shared.augmentation import Augmentation
 from shared.sample_index import SampleIndex
 from shared.sampler import SampleKey
@@ -27,8 +27,9 @@ class PhotoDataset(Dataset[PillBatch]):
         rows: (N,) rows of the index that this dataset shows.
         photo: Row of the index -> RGB pixels, (H, W, 3) uint8.
         preprocess: From pixels to the network's input.
-        augment: Change of a training photo, (H, W, 3) uint8 to (S, S, 3) uint8, which comes before the preprocessor;
-            None for none. Only a `SampleKey`, which a training sampler hands out, is augmented.
+        augment: Change of the centre square of a training photo, (H, H, 3) uint8 to (S, S, 3) uint8, which comes before
+            the rest of the preprocessor; None for none. Only a `SampleKey`, which a training sampler hands out, is
+            augmented.
         seed: Base seed of the run.
         attributes: Keys of `index.meta`, in the order of the network's attribute heads.
     """
@@ -71,7 +72,9 @@ class PhotoDataset(Dataset[PillBatch]):
             raise IndexError(f"position {position} does not exist in a dataset of {len(self)} photos")
         pixels = self.photo(int(self._rows[position]))
         if self.augment is not None and draw is not None:
-            pixels = self.augment(pixels, derive_seed(self.seed, draw))
+            # Of what serving looks at: a random crop of a whole 4:3 photo would squeeze it.
+            square = np.ascontiguousarray(centre_square(pixels))
+            pixels = self.augment(square, derive_seed(self.seed, draw))
         return {
             "image": network_input(self.preprocess, pixels),
             "target": self._target[position],

@@ -1,5 +1,6 @@
 """Real photographs behind the same folds: the NIH reference pills, and scenes rendered around them."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +11,12 @@ from numpy.typing import NDArray
 
 from projects.pillsnap.data.folded import PhotoDataModule, content_digests, decoded, recorded
 from projects.pillsnap.data.nih import NihPhoto, load_nih
-from projects.pillsnap.data.rendered_nih import render_all, rendered_folder, rendered_name
-from projects.pillsnap.nih_scenes import render_nih
+from projects.pillsnap.data.rendered_nih import render_all, rendered_folder, rendered_name, scene_bytes
 from projects.pillsnap.standin import BACKGROUNDS
 from shared.errors import ConfigError
 from shared.packed_strings import PackedStrings
 from shared.readers import FolderReader, ImageReader
 from shared.sample_index import SampleIndex
-from shared.seeding import derive_seed
 from shared.splits import cut_published, split_groups
 
 PROTOCOLS = ("pill", "labeler")
@@ -44,6 +43,8 @@ class NihDataModule(PhotoDataModule):
     """
 
     attributes = ("shape", "color")
+    others_domain = "studio"
+    """Domain of the photographs in `others`."""
 
     def __init__(
         self,
@@ -77,6 +78,8 @@ class NihDataModule(PhotoDataModule):
         self.labeler_shares = dict(labeler_shares)
         self._photos: list[NihPhoto] = []
         self._number: list[int] = []
+        self._small: list[NihPhoto] = []
+        self._place: dict[str, int] = {}
         self._readers: dict[str, ImageReader] = {}
 
     def build_index(self) -> SampleIndex:
@@ -87,6 +90,8 @@ class NihDataModule(PhotoDataModule):
         kept = [photo for photo in photos if size[getattr(photo, self.target)] >= self.min_images]
         if not kept:
             raise ConfigError(f"data.min_images is {self.min_images}; the largest class has {max(size.values())}")
+        self._small = [photo for photo in photos if size[getattr(photo, self.target)] < self.min_images]
+        self._place = {photo.file: place for place, photo in enumerate(kept)}
         left_out = len(photos) - len(kept)
         if left_out:
             self._findings.append(
@@ -127,16 +132,45 @@ class NihDataModule(PhotoDataModule):
         return BACKGROUNDS
 
     def photo_on(self, row: int, background: str) -> NDArray[np.uint8]:
-        """The pill of a row in a scene whose background is the given one, (H, W, 3) uint8; the same scene each time."""
+        """The pill of a row on the given background, (H, W, 3) uint8.
+
+        Of a rendering all else stays as it is; of a studio photograph the first of its scenes is rendered around it.
+        """
         assert len(self.index) > row  # building it lists the photographs
-        photo = self._photos[row]
-        studio = decoded(self._readers["studio"].read(photo.file), photo.file)
-        return render_nih(studio, derive_seed(0, row), size_px=self.rendered_size_px, background=background)
+        file, number = self._photos[row].file, max(self._number[row], 0)
+        studio = decoded(self._readers["studio"].read(file), file)
+        content = scene_bytes(
+            studio, self._place[file], number, size_px=self.rendered_size_px, seed=0, background=background
+        )
+        return decoded(content, file)
+
+    def others(self, part: str) -> list[tuple[str, str]]:
+        """File and class of the photographs of classes too small to be trained on; `part` is "tune" or "test".
+
+        The classes alternate between the two in the order of their names, so no class is in both.
+
+        Raises:
+            KeyError: If there is no such part.
+        """
+        assert len(self.index) > 0
+        names = sorted({getattr(photo, self.target) for photo in self._small})
+        parts = {"tune": set(names[::2]), "test": set(names[1::2])}
+        chosen = parts[part]
+        return [(p.file, getattr(p, self.target)) for p in self._small if getattr(p, self.target) in chosen]
+
+    def other_photo(self, path: str) -> NDArray[np.uint8]:
+        """RGB pixels (H, W, 3) uint8 of one of `others`."""
+        return decoded(self._readers["studio"].read(path), path)
+
+    def other_digest(self, path: str) -> str:
+        """Sha256 (hex) of the bytes of one of `others`."""
+        return hashlib.sha256(self._readers["studio"].read(path)).hexdigest()
 
     def _render(self, kept: list[NihPhoto]) -> None:
-        folder = rendered_folder(self.cache_folder, self.rendered_size_px, self.renders_per_photo, 0)
+        files = [photo.file for photo in kept]
+        folder = rendered_folder(self.cache_folder, files, self.rendered_size_px, self.renders_per_photo, 0)
         render_all(
-            [photo.file for photo in kept],
+            files,
             self._readers["studio"],
             folder,
             size_px=self.rendered_size_px,

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from projects.pillsnap.data.folded import decoded
@@ -28,11 +29,32 @@ def rendered_name(file: str, number: int) -> str:
     return f"{Path(file).stem}_r{number}.jpg"
 
 
-def rendered_folder(cache: Path, size_px: int, per_photo: int, seed: int) -> Path:
-    """Folder of one configuration; several stand beside each other."""
-    text = json.dumps({"recipe": RECIPE, "size_px": size_px, "per_photo": per_photo, "seed": seed}, sort_keys=True)
-    key = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+def rendered_folder(cache: Path, files: Sequence[str], size_px: int, per_photo: int, seed: int) -> Path:
+    """Folder of one configuration and list of photographs, since a scene's seed is the place in that list."""
+    what = {"recipe": RECIPE, "files": list(files), "size_px": size_px, "per_photo": per_photo, "seed": seed}
+    key = hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=4).hexdigest()
     return cache / "pillsnap" / f"nih-rendered-{per_photo}x{size_px}px-{key}"
+
+
+def scene_bytes(
+    image: NDArray[np.uint8], place: int, number: int, *, size_px: int, seed: int, background: str | None = None
+) -> bytes:
+    """The JPEG file of one scene.
+
+    Args:
+        image: The photograph, RGB (H, W, 3) uint8.
+        place: Its place in the list of photographs.
+        number: Which of its scenes.
+        size_px: Side of the scene.
+        seed: Of all scenes.
+        background: Takes the place of the scene's own surface; all else stays.
+    """
+    scene_seed = derive_seed(seed, place, number)
+    picture = render_nih(image, scene_seed, size_px=size_px, background=background)
+    quality = int(np.random.default_rng(scene_seed).integers(QUALITY[0], QUALITY[1] + 1))
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
 
 
 def render_all(
@@ -67,12 +89,8 @@ def render_all(
         place, file = job
         image = decoded(reader.read(file), file)
         for number in range(per_photo):
-            scene_seed = derive_seed(seed, place, number)
-            picture = render_nih(image, scene_seed, size_px=size_px)
-            quality = int(np.random.default_rng(scene_seed).integers(QUALITY[0], QUALITY[1] + 1))
-            stream = io.BytesIO()
-            Image.fromarray(picture).save(stream, "JPEG", quality=quality)
-            write_bytes(folder / rendered_name(file, number), stream.getvalue())
+            content = scene_bytes(image, place, number, size_px=size_px, seed=seed)
+            write_bytes(folder / rendered_name(file, number), content)
 
     with ThreadPoolExecutor(2) as pool:
         for done, _ in enumerate(pool.map(one, jobs), start=1):

@@ -20,7 +20,7 @@ Change = Callable[[Photo, int], Photo]
 CLEAN = "clean"
 CLIENT_SIDE_PX = 512
 CLIENT_QUALITY = 85
-VERSION = 1
+VERSION = 2
 """Counted up whenever a condition gives other pixels, so that predictions kept from before are not taken for theirs."""
 
 

@@ -16,7 +16,7 @@ from projects.pillsnap.evaluation.retrieval import (
     retrieval_scores,
     thumbnail_features,
 )
-from shared.report.evaluation import ALL, Intervals
+from shared.report.evaluation import Intervals
 
 FRONT, BACK = "front", "back"
 MIN_KNOWN_PHOTOS, MIN_UNKNOWN_PHOTOS = 10, 10
@@ -161,9 +161,9 @@ def retrieval_part(
         intervals: Seed and draws.
 
     Returns:
-        Domain of the fronts -> queries, gallery, gallery_domain, `features`, `pixels` and `chance` with recall@1,
-        recall@5 and mrr each, and `mrr_difference` of features minus pixels. A pill without its back is left out and
-        counted in `without_back`. Empty where no pill has both sides.
+        Domain of the fronts -> queries, pills, groups (what intervals count), gallery, gallery_domain, `features`,
+        `pixels` and `chance` with recall@1, recall@5 and mrr each, and `mrr_difference` of features minus
+        pixels. A pill without its back is left out and counted in `without_back`. Empty where no pill has both sides.
     """
     _, pill = np.unique(np.array(pills), return_inverse=True)
     side = np.array(surface)
@@ -183,13 +183,14 @@ def retrieval_part(
         found[name] = {
             "queries": len(front),
             "pills": len(np.unique(pill[front])),
+            "groups": len(np.unique(photos.group[front])),
             "without_back": len(fronts) - len(front),
             "gallery": len(back),
             "gallery_domain": photos.domains[back_code],
-            "features": retrieval_scores(own, pill[front], intervals),
-            "pixels": retrieval_scores(plain, pill[front], intervals),
+            "features": retrieval_scores(own, photos.group[front], intervals),
+            "pixels": retrieval_scores(plain, photos.group[front], intervals),
             "chance": chance(len(back)),
-            "mrr_difference": retrieval_difference(own, plain, pill[front], intervals),
+            "mrr_difference": retrieval_difference(own, plain, photos.group[front], intervals),
         }
     return found
 
@@ -217,6 +218,6 @@ def agreement(logits: NDArray[np.floating], photos: FoldPhotos, predicted: Mappi
 
 
 def part_named(photos: FoldPhotos, name: str) -> NDArray[np.bool_]:
-    """Mask (N,) of the photos of a domain, of all photos where none is of it."""
-    parts = photos.parts()
-    return parts.get(name, parts[ALL])
+    """Mask (N,) of the photos of a domain; none of them where the data do not know it."""
+    code = photos.domains.index(name) if name in photos.domains else None
+    return np.asarray(photos.domain == code) if code is not None else np.zeros(len(photos), dtype=np.bool_)

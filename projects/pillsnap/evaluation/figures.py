@@ -117,5 +117,5 @@ def retrieval_figure(parts: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.set_xlim(0, 1)
         axes.legend(fontsize=8, frameon=False)
         title = f"{name} fronts to {part['gallery']} {part['gallery_domain']} backs"
-        style.dress(axes, title, "95 % interval by pill", "", grid="x")
+        style.dress(axes, title, "95 % interval by group", "", grid="x")
     return figure

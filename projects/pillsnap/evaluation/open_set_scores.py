@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from projects.pillsnap.evaluation.open_set import SCORES, NoneOfThese, none_score
+from projects.pillsnap.evaluation.two_samples import Sides, TwoSampleIntervals
 from shared.auroc import PooledAuroc
 from shared.calibration import bin_index
 from shared.report.evaluation import Intervals, mean_by_group
-from shared.statistics import MIN_GROUPS, BoundedStatistic, Statistic
+from shared.statistics import MIN_GROUPS, BoundedStatistic
 
 KEPT_SHARE = 0.95
 """Share of known photos that are answered where the false positive rate is read off."""
@@ -49,16 +50,16 @@ class OpenSetSample:
                 "must be equal, as the last two, and none 0"
             )
 
-    def groups(self) -> tuple[NDArray[np.int64], int, int]:
-        """Group of every photo, known ones first, (N + M,); the number of known groups and of all groups."""
+    def groups(self) -> tuple[NDArray[np.int64], Sides]:
+        """Group of every photo, known ones first, (N + M,); the number of known groups and of held-out classes."""
         known = np.unique(self.known_group, return_inverse=True)
         unknown = np.unique(self.unknown_group, return_inverse=True)
         count = len(known[0])
-        return np.concatenate([known[1], unknown[1] + count]), count, count + len(unknown[0])
+        return np.concatenate([known[1], unknown[1] + count]), (count, len(unknown[0]))
 
 
 def open_set_report(
-    sample: OpenSetSample, fitted: NoneOfThese, *, base_rate: float, intervals: Intervals
+    sample: OpenSetSample, fitted: NoneOfThese, *, base_rate: float, intervals: TwoSampleIntervals
 ) -> dict[str, Any]:
     """Every number of the open-set part.
 
@@ -73,11 +74,10 @@ def open_set_report(
         that are right, share of unknown photos declined); `calibration` (ece, brier at the base rate); `curve` (risk
         and coverage) and `aurc`; counts.
     """
-    group, num_known, num_groups = sample.groups()
-    unknown_groups = num_groups - num_known
+    group, sides = sample.groups()
 
-    def both(statistic: Statistic) -> dict[str, Any]:
-        return with_enough_classes(intervals.of(statistic, num_groups), unknown_groups)
+    def both(statistic: BoundedStatistic) -> dict[str, Any]:
+        return with_enough_classes(intervals.of_two_samples(statistic, sides), sides[1])
 
     stated = np.concatenate([fitted.probability(sample.known), fitted.probability(sample.unknown)])
     is_unknown = np.arange(len(stated)) >= len(sample.known)
@@ -87,22 +87,22 @@ def open_set_report(
     return {
         "n_known": len(sample.known),
         "n_unknown": len(sample.unknown),
-        "known_groups": num_known,
-        "unknown_classes": unknown_groups,
+        "known_groups": sides[0],
+        "unknown_classes": sides[1],
         "base_rate": base_rate,
         "chosen": fitted.as_dict(),
-        "scores": {kind: _detection(sample, kind, group, num_groups, both) for kind in SCORES},
+        "scores": {kind: _detection(sample, kind, group, sum(sides), both) for kind in SCORES},
         "decisions": {
             "known_answered": _share(answered, sample.known_group, intervals),
             "right_among_answered": _share(sample.right[answered], sample.known_group[answered], intervals),
             "right_without_open_set": _share(sample.right, sample.known_group, intervals),
             "unknown_declined": with_enough_classes(
-                _share(declined[is_unknown], sample.unknown_group, intervals), unknown_groups
+                _share(declined[is_unknown], sample.unknown_group, intervals), sides[1]
             ),
         },
         "calibration": {
             name: both(statistic)
-            for name, statistic in calibration_at(stated, is_unknown, group, num_groups, base_rate).items()
+            for name, statistic in calibration_at(stated, is_unknown, group, sum(sides), base_rate).items()
         },
         "curve": {"coverage": coverage.tolist(), "risk": risk.tolist()},
         "aurc": float(np.trapezoid(risk, coverage) / (coverage[-1] - coverage[0])) if len(coverage) > 1 else None,
@@ -133,7 +133,7 @@ def false_positive_rate(
     group: NDArray[np.int64],
     num_groups: int,
     kept: float = KEPT_SHARE,
-) -> Statistic:
+) -> BoundedStatistic:
     """Share of unknown photos that are answered where at least `kept` of the known photos are, of group weights.
 
     In every draw the cut is set anew on that draw's known photos.
@@ -175,7 +175,7 @@ def calibration_at(
     num_groups: int,
     base_rate: float,
     num_bins: int = 15,
-) -> dict[str, Statistic]:
+) -> dict[str, BoundedStatistic]:
     """Calibration error and Brier score of the probability, as they would be at the base rate.
 
     Known and unknown photos are averaged apart and mixed by the base rate, so the shares at hand do not matter.

@@ -113,18 +113,31 @@ def _open_set(content: Mapping[str, Any]) -> Iterator[str]:
         f"classes; {_value(decisions['known_answered'])} of known photos answered, "
         f"{_value(decisions['unknown_declined'])} of unknown ones declined."
     )
+    yield _assumption(part["base_rate"])
+
+
+def _assumption(base_rate: float) -> str:
+    return (
+        f"The probability of none of these is for {100 * base_rate:g} % of photos of none of the classes; that share "
+        "is an assumption, nobody has measured it."
+    )
 
 
 def _attributes(content: Mapping[str, Any]) -> Iterator[str]:
     for name, row in content.get("attributes", {}).items():
         if "accuracy" in row:
-            yield (
-                f"Head {name}: accuracy {_value(row['accuracy'])} on {row['n']:,} photos; always saying "
-                f"{row['most_common']} gives {row['most_common_share']:.3f}."
+            floor = (
+                f"always saying {row['most_common']}, the most common value in train, gives {_value(row['floor'])}, "
+                f"the head minus that {_value(row['head_minus_floor'], signed=True)}."
+                if "floor" in row
+                else "no train photo has the label, so there is no floor."
             )
+            yield f"Head {name}: accuracy {_value(row['accuracy'])} on {row['n']:,} photos; {floor}"
 
 
 def _retrieval(content: Mapping[str, Any]) -> Iterator[str]:
+    if "retrieval_missing" in content:
+        yield f"Front to back: not measured, {content['retrieval_missing']}."
     for name, part in content.get("retrieval", {}).items():
         yield (
             f"Front to back, {name}: recall@1 {_value(part['features']['recall@1'])} among {part['gallery']} pills "
@@ -201,19 +214,34 @@ def _open_set_section(part: Mapping[str, Any], tuning: Mapping[str, Any]) -> str
         + _grid(["score", "AUROC", "unknown answered where 95 % of known are", "AUROC on the tuning photos"], scores)
         + "\n\n"
         + _grid(["share", "at the threshold"], decisions)
-        + f"\n\nCalibration of the probability at a share of unknown photos of {part['base_rate']:g}:\n\n"
+        + f"\n\n{_assumption(part['base_rate'])} Its calibration at that share:\n\n"
         + _grid(["", "none of these"], calibration)
     )
 
 
 def _attribute_table(attributes: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
-        [name, str(row["n"]), _value(row["accuracy"]), f"{row['most_common']} {row['most_common_share']:.3f}"]
-        if "accuracy" in row
-        else [name, "0", wording.NO_VALUE, ""]
+        [
+            name,
+            str(row["n"]),
+            _value(row["accuracy"]) if "accuracy" in row else wording.NO_VALUE,
+            *(
+                [row["most_common"], _value(row["floor"]), _value(row["head_minus_floor"], signed=True)]
+                if "floor" in row
+                else [wording.NO_VALUE] * 3
+            ),
+        ]
         for name, row in attributes.items()
     ]
-    return _grid(["head", "photos with the label", "accuracy", "most common value and its share"], rows)
+    header = [
+        "head",
+        "photos with the label",
+        "accuracy",
+        "most common in train",
+        "always saying it",
+        "head minus that",
+    ]
+    return _grid(header, rows)
 
 
 def _retrieval_table(parts: Mapping[str, Mapping[str, Any]]) -> str:

@@ -31,21 +31,22 @@ from projects.pillsnap.evaluation.open_set_scores import OpenSetSample, none_of_
 from projects.pillsnap.evaluation.pages import markdown
 from projects.pillsnap.evaluation.passes import KeptPasses, Outputs, predict_photos
 from projects.pillsnap.evaluation.run_access import (
-    OTHERS_DOMAIN,
     HoldsOthers,
     OpenedRun,
     SwapsBackgrounds,
     backgrounds_of,
     class_metadata,
     device_named,
+    knows_drugs,
     open_run,
+    others_domain,
     others_of,
     predicted_by_the_run,
 )
+from projects.pillsnap.evaluation.two_samples import TwoSampleIntervals
 from shared.atomic import write_bytes, write_json, write_text
 from shared.base_data import Progress
 from shared.errors import ConfigError
-from shared.report.evaluation import Intervals
 from shared.report.figure_style import png_bytes
 from shared.report.figures import confusion_figure
 from shared.session import progress_bars
@@ -134,7 +135,7 @@ class _Evaluation:
     ) -> None:
         self.opened, self.settings, self.kept, self.conditions = opened, settings, kept, conditions
         self.progress = progress
-        self.intervals = Intervals(opened.loaded.settings.seed, settings.draws)
+        self.intervals = TwoSampleIntervals(opened.loaded.settings.seed, settings.draws)
         self.device = next(opened.module.parameters()).device
         self.drawn: dict[str, Figure] = {}
 
@@ -163,7 +164,7 @@ class _Evaluation:
             "source": opened.datamodule.index.source,
             "seed": opened.loaded.settings.seed,
             "draws": self.settings.draws,
-            "has_targets": len(photos.classes) >= TARGET_CLASSES and isinstance(opened.datamodule, HoldsOthers),
+            "has_targets": len(photos.classes) >= TARGET_CLASSES and knows_drugs(opened.datamodule),
             "clean": clean,
             "stress": stress,
             "agreement": agreement(logits[CLEAN], photos, predicted_by_the_run(opened.loaded.run.path)),
@@ -206,15 +207,23 @@ class _Evaluation:
         )
 
     def _open_set(self, clean: NDArray[np.float64], photos: FoldPhotos) -> dict[str, Any]:
-        """Tune 'none of these' on calibrate, accept and the held-out classes for tuning; measure it on the others."""
+        """Tune 'none of these' on calibrate, accept and the held-out classes for tuning; measure it on the others.
+
+        Where that cannot be done, none_of_these.json of an earlier call goes: it is not what these settings and data
+        give, and the export would ship it.
+        """
         opened, settings = self.opened, self.settings
         tune, held_out = (others_of(opened.datamodule, part) for part in ("tune", "test"))
         known = {fold: self._known_photos(fold, purpose) for fold, purpose in KNOWN_FOLDS} if tune else {}
         sizes = [len(known[fold]) if fold in known else 0 for fold, _ in KNOWN_FOLDS]
+        here = part_named(photos, domain := others_domain(opened.datamodule))
         missing = too_few_to_tune(sizes[0], sizes[1], len(tune))
         if missing is None and not held_out:
             missing = "these data hold no photos of held-out classes to measure on"
+        if missing is None and not here.any():
+            missing = f"no test photo of the classes is of the domain {domain}, as those of the held-out classes are"
         if missing is not None:
+            (opened.folder / NONE_OF_THESE_FILE).unlink(missing_ok=True)
             return {"open_set_missing": missing}
         calibrate, accept = (self._known_logits(fold, known[fold]) for fold, _ in KNOWN_FOLDS)
         fitted, areas, tuned_on = tuned(
@@ -226,7 +235,6 @@ class _Evaluation:
         )
         of_file = none_of_these_content(fitted, areas, tuned_on, opened.final_sha256)
         write_json(opened.folder / NONE_OF_THESE_FILE, of_file)
-        here = part_named(photos, OTHERS_DOMAIN)
         sample = OpenSetSample(
             known=clean[here],
             unknown=self._others_logits("test", held_out),
@@ -236,7 +244,7 @@ class _Evaluation:
         )
         report = open_set_report(sample, fitted, base_rate=settings.base_rate, intervals=self.intervals)
         self._draw_open_set(fitted, sample, report)
-        return {"open_set": {"domain": OTHERS_DOMAIN} | report, "tuning": of_file["tuning"]}
+        return {"open_set": {"domain": domain} | report, "tuning": of_file["tuning"]}
 
     def _draw_open_set(self, fitted: NoneOfThese, sample: OpenSetSample, report: Mapping[str, Any]) -> None:
         stated = fitted.probability(sample.known), fitted.probability(sample.unknown)
@@ -247,7 +255,7 @@ class _Evaluation:
     def _known_photos(self, fold: str, purpose: str) -> FoldPhotos:
         """Photos of a fold that are of the held-out classes' domain."""
         photos = self.opened.photos(self.opened.fold_rows(fold, purpose))
-        return self.opened.photos(photos.rows[part_named(photos, OTHERS_DOMAIN)])
+        return self.opened.photos(photos.rows[part_named(photos, others_domain(self.opened.datamodule))])
 
     def _known_logits(self, fold: str, photos: FoldPhotos) -> NDArray[np.float64]:
         photo = self.opened.datamodule.photo
@@ -258,7 +266,9 @@ class _Evaluation:
         datamodule = self.opened.datamodule
         assert isinstance(datamodule, HoldsOthers)
         read, paths = datamodule.other_photo, [path for path, _ in photos]
-        found = self._pass(f"others_{part}-{CLEAN}", paths, lambda place: read(paths[place]))
+        # No ledger vouches for these photos as it does for those of the folds: their bytes name the kept pass.
+        ids = [f"{path} {datamodule.other_digest(path)}" for path in paths]
+        found = self._pass(f"others_{part}-{CLEAN}", ids, lambda place: read(paths[place]))
         return self.opened.calibrated(found["logits"])
 
     def _attributes(self, outputs: Outputs, photos: FoldPhotos) -> dict[str, Any]:
@@ -267,9 +277,12 @@ class _Evaluation:
         if not names:
             return {}
         index = self.opened.datamodule.index
-        codes = {name: index.meta[name][photos.rows].astype(np.int64) for name in names}
+        train = self.opened.fold_rows("train", "fit")
+        codes, of_train = (
+            {name: index.meta[name][rows].astype(np.int64) for name in names} for rows in (photos.rows, train)
+        )
         logits = {name: outputs[f"attribute/{name}"] for name in names}
-        return {"attributes": attribute_scores(logits, codes, names, photos.group, self.intervals)}
+        return {"attributes": attribute_scores(logits, codes, of_train, names, photos.group, self.intervals)}
 
     def _retrieval(self, outputs: Outputs, photos: FoldPhotos) -> dict[str, Any]:
         """Front to back retrieval, where the data know the pill and the side."""
@@ -282,8 +295,9 @@ class _Evaluation:
             return np.asarray(square_of, dtype=np.uint8)
 
         parts = retrieval_part(outputs["features"], square, photos, *known, self.intervals)
-        if parts:
-            self.drawn["Front to back"] = figures.retrieval_figure(parts)
+        if not parts:
+            return {"retrieval_missing": "no pill of the test fold was photographed from both sides"}
+        self.drawn["Front to back"] = figures.retrieval_figure(parts)
         return {"retrieval": parts}
 
     def _notes(self) -> list[str]:
@@ -300,8 +314,8 @@ class _Evaluation:
             notes.append("These data cannot put a pill on another background, so the stress table has no such row.")
         else:
             notes.append(
-                "Backgrounds are rendered: the pill of each photo again on the named surface; for a studio photograph "
-                "that means a whole rendered scene around it, with its light and pose."
+                "Backgrounds are rendered: a rendered photo again in its own scene with nothing but the surface "
+                "swapped; a studio photograph gets a whole rendered scene around it, so its light and pose change too."
             )
         return notes + [str(sentence) for sentence in self.opened.datamodule.findings()[1]]
 

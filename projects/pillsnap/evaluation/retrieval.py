@@ -46,25 +46,25 @@ def retrieval_ranks(
 
 
 def retrieval_scores(
-    ranks: NDArray[np.int64], query_pill: NDArray[np.integer], intervals: Intervals
+    ranks: NDArray[np.int64], group: NDArray[np.integer], intervals: Intervals
 ) -> dict[str, dict[str, Any]]:
-    """Recall@1, recall@5 and mean reciprocal rank with intervals by pill; the gallery stays as it is in every draw.
+    """Recall@1, recall@5 and mean reciprocal rank with intervals by group; the gallery stays as it is in every draw.
 
     Args:
         ranks: (Q,) from `retrieval_ranks`.
-        query_pill: (Q,) codes of pills.
+        group: (Q,) codes of what all intervals of the run count: the pill, or the labeler where folds are cut by it.
         intervals: Seed and draws.
     """
     values = {f"recall@{k}": (ranks < k).astype(np.float64) for k in RECALLS} | {"mrr": _reciprocal(ranks)}
-    return {name: intervals.of(*mean_by_group(each, query_pill.astype(np.int32))) for name, each in values.items()}
+    return {name: intervals.of(*mean_by_group(each, group.astype(np.int32))) for name, each in values.items()}
 
 
 def retrieval_difference(
-    ranks: NDArray[np.int64], baseline: NDArray[np.int64], query_pill: NDArray[np.integer], intervals: Intervals
+    ranks: NDArray[np.int64], baseline: NDArray[np.int64], group: NDArray[np.integer], intervals: Intervals
 ) -> dict[str, Any]:
-    """Mean reciprocal rank minus that of a baseline on the same queries, paired by pill."""
-    group = query_pill.astype(np.int32)
-    (ours, count), (theirs, _) = mean_by_group(_reciprocal(ranks), group), mean_by_group(_reciprocal(baseline), group)
+    """Mean reciprocal rank minus that of a baseline on the same queries, paired by group."""
+    codes = group.astype(np.int32)
+    (ours, count), (theirs, _) = mean_by_group(_reciprocal(ranks), codes), mean_by_group(_reciprocal(baseline), codes)
     return intervals.of_difference(ours, theirs, count)
 
 

@@ -25,20 +25,27 @@ from shared.sample_index import SampleIndex
 from shared.splits import write_splits
 
 DOMAIN = "domain"
-OTHERS_DOMAIN = "real"
-"""Held-out classes are photographed in real scenes only: known photos beside them must be of that domain too, or the
-score would tell where a photo was taken instead of what it shows."""
 
 
 @runtime_checkable
 class HoldsOthers(Protocol):
-    """Data with photos of classes that the network does not know."""
+    """Data with photos of classes that the network does not know.
+
+    Attributes:
+        others_domain: Domain that all these photos are of. Known photos beside them must be of it too, or the score
+            would tell where a photo was taken instead of what it shows.
+    """
+
+    others_domain: str
 
     def others(self, part: str) -> list[tuple[str, str]]:
         """Path and class of each such photo of a part, "tune" or "test"."""
 
     def other_photo(self, path: str) -> NDArray[np.uint8]:
         """RGB pixels (H, W, 3) uint8 of one of them."""
+
+    def other_digest(self, path: str) -> str:
+        """SHA-256 of its bytes, hexadecimal."""
 
 
 @runtime_checkable
@@ -194,6 +201,16 @@ def backgrounds_of(datamodule: PhotoDataModule) -> tuple[str, ...]:
 def others_of(datamodule: PhotoDataModule, part: str) -> list[tuple[str, str]]:
     """Path and class of photos of held-out classes; empty where the data have none."""
     return datamodule.others(part) if isinstance(datamodule, HoldsOthers) else []
+
+
+def others_domain(datamodule: PhotoDataModule) -> str:
+    """Domain of the photos of held-out classes, "" where the data have none."""
+    return datamodule.others_domain if isinstance(datamodule, HoldsOthers) else ""
+
+
+def knows_drugs(datamodule: PhotoDataModule) -> bool:
+    """Whether the classes are drugs, which the project's targets are about."""
+    return bool(class_metadata(datamodule))
 
 
 def predicted_by_the_run(run: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from shared.errors import UserError
 
 CERTIFICATE_FORMAT = "pillsnap-certificate-1"
 SUFFIX = ".certificate.json"
+_NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 class ModelRefused(UserError):  # noqa: N818 - a refusal, as in shared.errors.RunInterrupted
@@ -25,6 +26,12 @@ class ModelRefused(UserError):  # noqa: N818 - a refusal, as in shared.errors.Ru
 def certificate_path(model: Path) -> Path:
     """Where the certificate of a model file stands: the same folder, the same stem."""
     return model.with_name(model.stem + SUFFIX)
+
+
+def remove_pair(model: Path) -> None:
+    """Remove a model file and its certificate, the model first; nothing is done where there are none."""
+    model.unlink(missing_ok=True)
+    certificate_path(model).unlink(missing_ok=True)
 
 
 def sha256_hex(content: bytes) -> str:
@@ -52,17 +59,17 @@ def write_certificate(
         versions: Of at least "onnxruntime", with which the agreement was measured.
         provider: Execution provider of onnxruntime with which it was measured.
         preprocessing_agreement: {"images", "max_grey_levels", "tolerance"}.
-        network_agreement: {"images", "max_abs_probability", "top1_agreement", "tolerances"}.
+        network_agreement: {"images", "max_abs_probability", "top1_agreement", "tolerances"} and more.
         passed: Whether both are within their tolerances; a server refuses the file otherwise.
 
     Returns:
         Path of the certificate.
 
     Raises:
-        ValueError: If the version of onnxruntime is not given.
+        ValueError: If the version of onnxruntime is not given, or does not begin with two numbers.
     """
-    if "onnxruntime" not in versions:
-        raise ValueError(f"versions are of {sorted(versions)}; that of onnxruntime is needed")
+    if _version(versions.get("onnxruntime")) is None:
+        raise ValueError(f"versions are {dict(versions)}; that of onnxruntime is needed, in numbers such as 1.20.0")
     content = model.read_bytes()
     path = certificate_path(model)
     write_json(
@@ -105,6 +112,12 @@ def read_certificate(model: Path) -> dict[str, Any]:
     for key, kind in entries:
         if not isinstance(content.get(key), kind):
             raise ModelRefused(f"certificate {path} has no usable entry {key!r}")
+    runtime = content["versions"].get("onnxruntime")
+    if _version(runtime) is None:
+        raise ModelRefused(
+            f"certificate {path} was made with onnxruntime {runtime!r}; a version in numbers, such as '1.20.0', is "
+            "needed"
+        )
     return dict(content)
 
 
@@ -131,8 +144,8 @@ def check_certificate(model: Path, content: bytes, runtime: str) -> dict[str, An
         raise ModelRefused(
             f"{model} did not pass its test against the trained network; {certificate_path(model)} has the numbers"
         )
-    certified = str(certificate["versions"].get("onnxruntime"))
-    if _version(runtime) < _version(certified):
+    certified = certificate["versions"]["onnxruntime"]
+    if (_version(runtime) or ()) < (_version(certified) or ()):
         raise ModelRefused(
             f"{model} was certified with onnxruntime {certified}, this is the older {runtime}; install {certified} or "
             "later"
@@ -140,6 +153,7 @@ def check_certificate(model: Path, content: bytes, runtime: str) -> dict[str, An
     return certificate
 
 
-def _version(text: str) -> tuple[int, ...]:
-    """First three numbers of a version: '1.31.1+cpu' is (1, 31, 1)."""
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
+def _version(text: object) -> tuple[int, ...] | None:
+    """First three numbers of a version: '1.31.1+cpu' is (1, 31, 1), '2.0' is (2, 0, 0), 'latest' is None."""
+    found = _NUMBERS.match(text) if isinstance(text, str) else None
+    return None if found is None else tuple(int(number or 0) for number in found.groups())

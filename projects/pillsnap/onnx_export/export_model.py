@@ -14,8 +14,15 @@ from torch import nn
 
 from projects.pillsnap.evaluation.open_set import NoneOfThese
 from projects.pillsnap.onnx_export.assemble import assemble, save_model
-from projects.pillsnap.onnx_export.certificate import write_certificate
+from projects.pillsnap.onnx_export.certificate import remove_pair, write_certificate
 from projects.pillsnap.onnx_export.description import ModelDescription, PillClass
+from projects.pillsnap.onnx_export.judgement import (
+    GREY_LEVELS,
+    JUDGED_ON,
+    TOLERANCES,
+    agreement_lower_bound,
+    reasons_against,
+)
 from projects.pillsnap.onnx_export.network import calibration_model, describe_calibration, network_model
 from projects.pillsnap.onnx_export.parity import BATCHES, Outputs, compare, file_outputs, grey_levels, torch_outputs
 from projects.pillsnap.onnx_export.speed import time_in_turns
@@ -27,16 +34,7 @@ from shared.calibrators import Calibrator
 
 Squares = NDArray[np.uint8]
 
-TOLERANCES = {
-    "fp32": {"max_abs_probability": 1e-3, "top1_agreement": 0.99, "accuracy_loss": 0.005},
-    "fp16": {"max_abs_probability": 0.05, "top1_agreement": 0.99, "accuracy_loss": 0.005},
-    "int8": {"max_abs_probability": 1.0, "top1_agreement": 0.99, "accuracy_loss": 0.005},
-}
-"""What a variant must keep to on the photos it is tested with; 8 bits may shift a probability, not the answers."""
-
-GREY_LEVELS = 1
-"""Allowed difference of the preprocessing in the file from the preprocessor, on squares of the right size."""
-
+SERVED_FILE = "model.onnx"
 _WORTHWHILE = 0.9  # share of float32's time that a variant must undercut to be served in its place
 
 
@@ -82,12 +80,48 @@ class Source:
         return torch_outputs(self.network, self.calibrator, self.none_of_these, self.preprocess, squares)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What all variants of one export have in common.
+
+    Attributes:
+        source: The network and what belongs to it.
+        folder: Where the files go.
+        form: See `ModelDescription`.
+        network: From `pixels` to `logits`, float32.
+        calibration: From `logits` to `calibrated`.
+        photos: By fold: train, val, accept and, where it is given, test.
+        expected: What PyTorch says about the folds that are measured.
+        preprocessing: Agreement of the preprocessing in the file.
+    """
+
+    source: Source
+    folder: Path
+    form: str
+    network: onnx.ModelProto
+    calibration: onnx.ModelProto
+    photos: dict[str, Photos]
+    expected: dict[str, Outputs]
+    preprocessing: dict[str, Any]
+
+    @classmethod
+    def prepare(cls, source: Source, folder: Path, form: str, photos: dict[str, Photos]) -> "_Job":
+        """Write the network down and ask PyTorch."""
+        return cls(
+            source, folder, form, network_model(source.network, source.preprocess.size_px),
+            calibration_model(source.calibrator, len(source.classes)), photos,
+            {fold: source.outputs(photos[fold].squares) for fold in (JUDGED_ON, "test") if fold in photos},
+            _preprocessing_agreement(source.preprocess, photos[JUDGED_ON], form),
+        )  # fmt: skip
+
+
 def export_model(
     source: Source,
     folder: Path,
     *,
     train: Photos,
     val: Photos,
+    accept: Photos,
     test: Photos | None = None,
     variants: Sequence[str] = VARIANTS,
     form: str = "photo",
@@ -97,13 +131,15 @@ def export_model(
 ) -> dict[str, Any]:
     """Write `model_<variant>.onnx` and its certificate for each variant, and `model.onnx`, the one to be served.
 
-    Served is the fastest of those that keep to their tolerances on val, if it takes at most 0.9 of float32's time.
+    Served is the fastest of those that keep to their tolerances on accept, if it takes at most 0.9 of float32's time. A
+    `model.onnx` of an earlier export is removed first; where no variant keeps to its tolerances, none is written.
 
     Args:
         source: The network and what belongs to it.
         folder: Where the files go.
         train: Photos from which 8-bit ranges are taken.
-        val: Photos for the tests and the choice.
+        val: Photos on which the way to 8 bits is chosen.
+        accept: Photos that the certificates are about, one or more; only float32 can pass with fewer than 100.
         test: Photos on which the table is repeated; nothing is chosen on them.
         variants: Some of `VARIANTS`; "fp32" is always made.
         form: "photo" or "pixels", see `ModelDescription`.
@@ -112,60 +148,77 @@ def export_model(
         say: Shown what is being done.
 
     Returns:
-        Content of export.json, without date and command.
+        Content of export.json, without date and command; "served" is None where no variant may be.
 
     Raises:
-        ValueError: On an unknown variant.
+        ValueError: On an unknown variant, or if accept has no photo.
     """
-    unknown = sorted(set(variants) - set(VARIANTS))
-    if unknown:
-        raise ValueError(f"variants are {', '.join(variants)}, allowed: {', '.join(VARIANTS)}")
+    names = _in_order(variants)
+    if not len(accept.squares):
+        raise ValueError("accept has no photo; one or more are needed to certify a file")
+    remove_pair(folder / SERVED_FILE)
     say("writing the network down")
-    network = network_model(source.network, source.preprocess.size_px)
-    calibration = calibration_model(source.calibrator, len(source.classes))
-    agreement = _preprocessing_agreement(source.preprocess, val, form)
-    folds = {"val": val} | ({} if test is None else {"test": test})
-    expected = {fold: source.outputs(photos.squares) for fold, photos in folds.items()}
+    folds = {"train": train, "val": val, JUDGED_ON: accept} | ({} if test is None else {"test": test})
+    job = _Job.prepare(source, folder, form, folds)
     rows = []
-    for name in [variant for variant in VARIANTS if variant in (*variants, "fp32")]:
+    for name in names:
         say(f"making {name}")
-        rows.append(
-            _made(source, name, network, calibration, folder, {"train": train, **folds}, expected, agreement, form)
-        )
+        rows.append(_made(job, name))
     say("timing")
-    speed = _time(folder, rows, network, source.preprocess, val.squares[:1], threads, rounds)
+    speed = _time(job, rows, threads, rounds)
     for row in rows:
         row["chain"] = speed[row["variant"]]
-    chosen = choose(rows)
-    _certify(_copied(folder / chosen["file"], folder / "model.onnx"), source, chosen, agreement)
+    chosen = _serve(job, rows)
     return {
         "run": source.run, "final_sha256": source.final_sha256, "form": form, "size_px": source.preprocess.size_px,
-        "threads": threads, "rounds": rounds, "served": chosen["variant"], "preprocessing_agreement": agreement,
+        "threads": threads, "rounds": rounds, "served": chosen, "preprocessing_agreement": job.preprocessing,
         "chain_with_preprocessor_outside": speed["outside"], "preprocessor_alone": speed["preprocessor"],
         "variants": rows, "versions": _versions(),
     }  # fmt: skip
 
 
-def _made(
-    source: Source, name: str, network: onnx.ModelProto, calibration: onnx.ModelProto, folder: Path,
-    folds: dict[str, Photos], expected: dict[str, Outputs], agreement: dict[str, Any], form: str,
-) -> dict[str, Any]:  # fmt: skip
+def _in_order(variants: Sequence[str]) -> list[str]:
+    unknown = sorted(set(variants) - set(VARIANTS))
+    if unknown:
+        raise ValueError(f"variants are {', '.join(variants)}, allowed: {', '.join(VARIANTS)}")
+    return [name for name in VARIANTS if name in (*variants, "fp32")]
+
+
+def _made(job: _Job, name: str) -> dict[str, Any]:
     """Write, test and certify one variant; its row of the report."""
-    variant = _variant(name, network, source.preprocess, folds["train"], folds["val"])
-    model = assemble(variant.model, calibration, _describe(source, name, form))
-    path = save_model(model, folder / f"model_{name}.onnx")
+    variant = _variant(name, job.network, job.source.preprocess, job.photos["train"], job.photos["val"])
+    model = assemble(variant.model, job.calibration, _describe(job.source, name, job.form))
+    path = job.folder / f"model_{name}.onnx"
+    remove_pair(path)
+    save_model(model, path)
     session = _session(path, 1)
     row: dict[str, Any] = {"variant": name, "file": path.name, "bytes": path.stat().st_size, **variant.notes}
-    row |= {fold: _measure(session, source, folds[fold], expected[fold]) for fold in expected}
-    row["within"] = _within(row["val"], agreement, TOLERANCES[name])
-    _certify(path, source, row, agreement)
+    row |= {fold: _measure(session, job.source, job.photos[fold], job.expected[fold]) for fold in job.expected}
+    row["reasons_against"] = reasons_against(name, row[JUDGED_ON], job.preprocessing)
+    row["within"] = not row["reasons_against"]
+    _certify(job, path, row)
     return row
 
 
-def choose(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row of the variant to be served: the fastest within its tolerances, float32 if none is worth the change."""
-    fits = [row for row in rows if row["within"] and row["chain"]["ratio"] <= _WORTHWHILE]
-    return min(fits, key=lambda row: row["chain"]["ratio"], default=rows[0])
+def choose(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row of the variant to be served, of those within their tolerances; None if there is none.
+
+    It is the fastest that is worth the change from float32, or else the first, which is float32 where that is within.
+    """
+    within = [row for row in rows if row["within"]]
+    fits = [row for row in within if row["chain"]["ratio"] <= _WORTHWHILE]
+    return min(fits, key=lambda row: row["chain"]["ratio"], default=next(iter(within), None))
+
+
+def _serve(job: _Job, rows: Sequence[dict[str, Any]]) -> str | None:
+    """Write model.onnx, then its certificate; the name of the variant, None where none may be served."""
+    row = choose(rows)
+    if row is None:
+        return None
+    path = job.folder / SERVED_FILE
+    write_bytes(path, (job.folder / row["file"]).read_bytes())
+    _certify(job, path, row)
+    return str(row["variant"])
 
 
 def _variant(
@@ -195,12 +248,12 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
 
 
-def _preprocessing_agreement(preprocess: UnifiedPreprocessor, val: Photos, form: str) -> dict[str, Any]:
+def _preprocessing_agreement(preprocess: UnifiedPreprocessor, photos: Photos, form: str) -> dict[str, Any]:
     """Of the squares, which must agree; of photos of other sizes for information, since CLAHE can widen a rounding."""
     if form == "pixels":
         return {"images": 0, "max_grey_levels": 0, "tolerance": GREY_LEVELS, "inside": False}
-    found = grey_levels(preprocess, list(val.squares[:50]))
-    resized = [photo for photo in val.raw if photo.shape != val.squares.shape[1:]]
+    found = grey_levels(preprocess, list(photos.squares[:50]))
+    resized = [photo for photo in photos.raw if photo.shape != photos.squares.shape[1:]]
     return {
         **found, "tolerance": GREY_LEVELS, "inside": True,
         "resized_in_file": grey_levels(preprocess, resized) if resized else None,
@@ -210,49 +263,38 @@ def _preprocessing_agreement(preprocess: UnifiedPreprocessor, val: Photos, form:
 def _measure(session: ort.InferenceSession, source: Source, photos: Photos, expected: Outputs) -> dict[str, Any]:
     """Agreement with PyTorch at every batch size, the worst of them, and the accuracy of both."""
     found = [file_outputs(session, source.preprocess, photos.squares, batch) for batch in BATCHES]
-    by_batch = [compare(expected, one) for one in found]
-    worst = {key: (min if key == "top1_agreement" else max)(one[key] for one in by_batch) for key in by_batch[0]}
+    by_batch = [compare(expected, one, source.none_of_these.threshold) for one in found]
+    worst = {key: (min if key.endswith("_agreement") else max)(one[key] for one in by_batch) for key in by_batch[0]}
     accuracy, before = found[0].accuracy(photos.target), expected.accuracy(photos.target)
     return {
-        **worst, "batches": list(BATCHES), "accuracy": accuracy, "pytorch_accuracy": before,
+        **worst, "top1_agreement_lower_95": agreement_lower_bound(worst["top1_agreement"], worst["images"]),
+        "batches": list(BATCHES), "accuracy": accuracy, "pytorch_accuracy": before,
         "accuracy_loss": before - accuracy,
     }  # fmt: skip
 
 
-def _within(measured: dict[str, Any], preprocessing: dict[str, Any], tolerances: dict[str, float]) -> bool:
-    return bool(
-        measured["max_abs_probability"] <= tolerances["max_abs_probability"]
-        and measured["top1_agreement"] >= tolerances["top1_agreement"]
-        and measured["accuracy_loss"] <= tolerances["accuracy_loss"]
-        and preprocessing["max_grey_levels"] <= preprocessing["tolerance"]
-    )
-
-
-def _copied(path: Path, to: Path) -> Path:
-    write_bytes(to, path.read_bytes())
-    return to
-
-
-def _certify(path: Path, source: Source, row: dict[str, Any], agreement: dict[str, Any]) -> Path:
+def _certify(job: _Job, path: Path, row: dict[str, Any]) -> Path:
     return write_certificate(
-        path, source={"run": source.run, "final_sha256": source.final_sha256},
-        preprocessing_digest=source.preprocess.digest(), versions=_versions(), provider="CPUExecutionProvider",
-        preprocessing_agreement=agreement,
-        network_agreement={**row["val"], "fold": "val", "tolerances": TOLERANCES[row["variant"]]}, passed=row["within"],
+        path, source={"run": job.source.run, "final_sha256": job.source.final_sha256},
+        preprocessing_digest=job.source.preprocess.digest(), versions=_versions(), provider="CPUExecutionProvider",
+        preprocessing_agreement=job.preprocessing,
+        network_agreement={
+            **row[JUDGED_ON], "fold": JUDGED_ON, "tolerances": dict(TOLERANCES[row["variant"]]),
+            "reasons_against": row["reasons_against"],
+        },
+        passed=row["within"],
     )  # fmt: skip
 
 
-def _time(
-    folder: Path, rows: Sequence[dict[str, Any]], network: onnx.ModelProto, preprocess: UnifiedPreprocessor,
-    photo: Squares, threads: int, rounds: int,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+def _time(job: _Job, rows: Sequence[dict[str, Any]], threads: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Photo to probabilities: each variant, float32 with the preprocessor outside, and the preprocessor alone."""
+    preprocess, photo = job.source.preprocess, job.photos[JUDGED_ON].squares[:1]
     bare = ort.InferenceSession(
-        network.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
+        job.network.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
     )
     calls: dict[str, Callable[[], object]] = {}
     for row in rows:
-        session = _session(folder / row["file"], threads)
+        session = _session(job.folder / row["file"], threads)
         calls[row["variant"]] = _call(session, preprocess, photo)
     calls["outside"] = lambda: bare.run(None, {"pixels": preprocess(photo)})
     calls["preprocessor"] = lambda: preprocess(photo)

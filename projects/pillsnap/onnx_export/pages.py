@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from projects.pillsnap.onnx_export.judgement import JUDGED_ON
+
 
 def markdown(content: Mapping[str, Any]) -> str:
     """The page of an export.
@@ -16,7 +18,8 @@ def markdown(content: Mapping[str, Any]) -> str:
 def _lines(content: Mapping[str, Any]) -> Iterator[str]:
     yield f"# Export of {content['run']}"
     yield ""
-    yield f"Served (`model.onnx`): **{content['served']}**. Input: {content['size_px']} px, form `{content['form']}`."
+    served = "**none**, no variant is within its tolerance" if content["served"] is None else f"**{content['served']}**"
+    yield f"Served (`model.onnx`): {served}. Input: {content['size_px']} px, form `{content['form']}`."
     yield f"{content['none_of_these']}"
     yield ""
     yield from _preprocessing(content["preprocessing_agreement"])
@@ -56,23 +59,38 @@ def _table(content: Mapping[str, Any]) -> Iterator[str]:
         "PyTorch in float32."
     )
     yield ""
-    folds = [fold for fold in ("val", "test") if fold in content["variants"][0]]
-    heads = [f"{fold}: {what}" for fold in folds for what in ("max \\|dp\\|", "top-1 agreement", "accuracy", "lost")]
+    folds = [fold for fold in (JUDGED_ON, "test") if fold in content["variants"][0]]
+    heads = [f"{fold}: {what}" for fold in folds for what in _MEASURED]
     columns = ["variant", "MB", "p50 ms", "p95 ms", "ratio", *heads, "within tolerance"]
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
     for row in content["variants"]:
         chain = row["chain"]
         cells = [row["variant"], f"{row['bytes'] / 1e6:.1f}", f"{chain['p50_ms']:.1f}", f"{chain['p95_ms']:.1f}"]
-        cells.append(f"{chain['ratio']:.2f}")
-        for fold in folds:
-            found = row[fold]
-            cells += [f"{found['max_abs_probability']:.2g}", f"{100 * found['top1_agreement']:.2f} %"]
-            cells += [f"{100 * found['accuracy']:.2f} %", f"{100 * found['accuracy_loss']:+.2f} points"]
+        cells += [f"{chain['ratio']:.2f}", *(cell for fold in folds for cell in _measured(row[fold]))]
         yield f"| {' | '.join([*cells, 'yes' if row['within'] else 'NO'])} |"
     yield ""
-    images = ", ".join(f"{content['variants'][0][fold]['images']} of {fold}" for fold in folds)
-    yield f"Photos: {images}, at batch sizes {content['variants'][0]['val']['batches']}, the worse of them."
+    for row in content["variants"]:
+        if not row["within"]:
+            yield f"Not within its tolerance: {row['variant']} ({'; '.join(row['reasons_against'])})."
+    batches = " and ".join(str(size) for size in content["variants"][0][JUDGED_ON]["batches"])
+    yield (
+        f"Judged on {JUDGED_ON}, at batch sizes {batches}, the worse of them; n: photos; in brackets the lower end of "
+        "the 95 % interval after Clopper and Pearson, as if the photos were independent."
+    )
+
+
+_MEASURED = ("n", "max \\|dp\\|", "top-1 agreement", "none-of-these agreement", "accuracy", "lost")
+
+
+def _measured(found: Mapping[str, Any]) -> list[str]:
+    """Cells of a row about one fold, in the order of `_MEASURED`."""
+    return [
+        str(found["images"]), f"{found['max_abs_probability']:.2g}",
+        f"{100 * found['top1_agreement']:.2f} % ({100 * found['top1_agreement_lower_95']:.2f} %)",
+        f"{100 * found['none_of_these_agreement']:.2f} %", f"{100 * found['accuracy']:.2f} %",
+        f"{100 * found['accuracy_loss']:+.2f} points",
+    ]  # fmt: skip
 
 
 def _tried(rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -80,15 +80,23 @@ def file_outputs(
     return Outputs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def compare(reference: Outputs, found: Outputs) -> dict[str, Any]:
+def compare(reference: Outputs, found: Outputs, threshold: float) -> dict[str, Any]:
     """Differences between two answers about the same photos.
 
+    Args:
+        reference: The one.
+        found: The other.
+        threshold: Above it `none_of_these` decides, in [0, 1].
+
     Returns:
-        {"images", "max_abs_probability", "mean_abs_probability", "max_abs_none_of_these", "top1_agreement"};
-        `mean_abs_probability` is the mean over photos of the sum over classes.
+        {"images", "max_abs_probability", "mean_abs_probability", "max_abs_none_of_these", "top1_agreement",
+        "none_of_these_agreement"}; `mean_abs_probability` is the mean over photos of the sum over classes, the last is
+        of the decisions. NaN anywhere decides nothing, so it agrees with nothing.
     """
     difference = np.abs(reference.probabilities - found.probabilities)
     none = np.abs(reference.none_of_these - found.none_of_these)
+    # In double precision, as the server compares: the threshold must not be rounded to float32.
+    decided, decided_too = (one.none_of_these.astype(np.float64) > threshold for one in (reference, found))
     same = reference.probabilities.argmax(axis=1) == found.probabilities.argmax(axis=1)
     return {
         "images": len(same),
@@ -96,6 +104,7 @@ def compare(reference: Outputs, found: Outputs) -> dict[str, Any]:
         "mean_abs_probability": float(difference.sum(axis=1).mean()),
         "max_abs_none_of_these": float(none.max()),
         "top1_agreement": float(same.mean()),
+        "none_of_these_agreement": float(((decided == decided_too) & np.isfinite(none)).mean()),
     }
 
 

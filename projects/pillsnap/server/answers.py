@@ -52,7 +52,9 @@ class PhotoReport(Spoken):
     valid: bool
     format: str | None
     mode: str | None
-    size: tuple[int, int] | None = Field(description="width and height in pixels, as stored")
+    size: tuple[int, int] | None = Field(
+        description="width and height in pixels of the upright photo; of one that is refused, as in its header"
+    )
     file_size_kb: float
     warnings: list[str]
     error: str | None

@@ -20,9 +20,9 @@ from projects.pillsnap.server.answers import (
     Spoken,
 )
 from projects.pillsnap.server.refusal import Refusal
-from projects.pillsnap.server.security import App, Guard, access_of
+from projects.pillsnap.server.security import App, Guard, access_of, failed
 from projects.pillsnap.server.service import MAX_PHOTO_BYTES, Service, item_of, model_of
-from projects.pillsnap.server.upload import FORM_OVERHEAD, media_type, photos_of_form
+from projects.pillsnap.server.upload import FORM_OVERHEAD, media_type, read_form
 
 CLIENT = Path(__file__).parents[1] / "client"
 NAMES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
@@ -44,6 +44,7 @@ def create_app(service: Service) -> App:
     )
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _failed)
     _add_predict(app, service)
     _add_predict_batch(app, service)
     _add_status(app, service)
@@ -55,6 +56,11 @@ def create_app(service: Service) -> App:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return error.response()
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What nobody expected; Starlette raises it again once this is sent, and the guard around writes it to the log."""
+    return failed().response()
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -88,7 +94,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
             try:
                 photo = body
                 if kind == "form":
-                    photo = photos_of_form(body, request.headers["content-type"], "file", 1, MAX_PHOTO_BYTES)[0].data
+                    photo = (await read_form(body, request.headers["content-type"], "file", 1, MAX_PHOTO_BYTES))[0].data
                 (answer,) = await service.answer([photo], request.receive, started)
             finally:
                 service.uploads.release(len(body))
@@ -104,17 +110,18 @@ def _add_predict_batch(app: FastAPI, service: Service) -> None:
     async def predict_batch(request: Request) -> Response:
         """Candidates for several photos: a form with up to 16 files in the field `files`; an answer for each."""
         started = time.monotonic()
-        with _counted(service):
+        with _counted(service) as refused:
             service.check_open()
             if media_type(request.headers) != "form":
                 raise Refusal(415, "wrong_type", "send the photos as a form in the field 'files'", close=True)
             body = await service.uploads.read(request.receive, request.headers, service.max_form_bytes)
             try:
                 form_type, most_files = request.headers["content-type"], service.settings.max_files
-                parts = photos_of_form(body, form_type, "files", most_files, MAX_PHOTO_BYTES)
+                parts = await read_form(body, form_type, "files", most_files, MAX_PHOTO_BYTES)
                 answers = await service.answer([part.data for part in parts], request.receive, started)
             finally:
                 service.uploads.release(len(body))
+            refused += [answer for answer in answers if isinstance(answer, Refusal)]
             items = [item_of(part.filename, answer) for part, answer in zip(parts, answers, strict=True)]
             return _json(BatchPrediction(answers=items))
 
@@ -124,13 +131,21 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _counted(service: Service) -> Iterator[None]:
-    """Count refusals by their reason."""
+def _counted(service: Service) -> Iterator[list[Refusal]]:
+    """Count refusals by their reason, here and nowhere else.
+
+    Yields:
+        A list for the refusals of single photos of a batch; one that is raised is counted by itself, once.
+    """
+    refused: list[Refusal] = []
     try:
-        yield
+        yield refused
     except Refusal as refusal:
-        service.metrics.rejected.labels(refusal.error).inc()
+        refused.append(refusal)
         raise
+    finally:
+        for each in refused:
+            service.metrics.rejected.labels(each.error).inc()
 
 
 def _add_status(app: FastAPI, service: Service) -> None:

@@ -33,7 +33,10 @@ class Metrics:
         self.batch_size = Histogram(
             "pillsnap_batch_photos", "Photos given to a worker at once", buckets=(1, 2, 4, 8, 16, 32), registry=registry
         )
-        self.rejected = Counter("pillsnap_rejected", "Requests refused, by reason", ["reason"], registry=registry)
+        self.rejected = Counter(
+            "pillsnap_rejected", "Photos refused, by reason; a request refused as a whole counts as one", ["reason"],
+            registry=registry,
+        )  # fmt: skip
         self.worker_restarts = Counter("pillsnap_worker_restarts", "Workers that were replaced", registry=registry)
         self._photos = Counter(
             "pillsnap_photos", "Photos by format and whether they could be used", ["format", "valid"], registry=registry

@@ -69,9 +69,14 @@ class Guard:
             await exchange.answer(refusal, scope)
         except Exception:
             log.exception("a request failed")
-            await exchange.answer(Refusal(500, "internal", "the server failed on this request", close=True), scope)
+            await exchange.answer(failed(), scope)
         finally:
             self._count(scope["path"], exchange.status)
+
+
+def failed() -> Refusal:
+    """The answer where something went wrong that nobody expected; the log has the rest."""
+    return Refusal(500, "internal", "the server failed on this request", close=True)
 
 
 class _Exchange:

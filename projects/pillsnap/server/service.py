@@ -108,7 +108,6 @@ class Service:
 
     def _conclude(self, job: Job, started: float, uploaded: float) -> Prediction | Refusal:
         if not job.future.done():
-            self.metrics.rejected.labels("deadline").inc()
             return overdue()
         error = job.future.exception()
         if isinstance(error, Refusal):

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from projects.pillsnap.server.batching import Job, JobQueue, Outcome
 from projects.pillsnap.server.frames import pack, read_async
 from projects.pillsnap.server.metrics import Metrics
+from projects.pillsnap.server.pinned import PinnedModel
 from projects.pillsnap.server.refusal import Refusal
 from projects.pillsnap.server.settings import Settings
 from shared.errors import UserError
@@ -26,6 +28,7 @@ COMMAND = (sys.executable, "-c", "import sys; from projects.pillsnap.server.work
 MAX_START_FAILURES = 3
 MAX_LOST_WORKERS = 2  # a photo over which so many workers died gets no third
 PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
 FAREWELL_S = 2.0
 
 
@@ -47,31 +50,44 @@ class Worker:
         self._to, self._from = process.stdin, process.stdout
 
     @classmethod
-    async def start(cls, settings: Settings) -> "tuple[Worker, dict[str, Any]]":
+    async def start(cls, settings: Settings, pinned: PinnedModel) -> "tuple[Worker, dict[str, Any]]":
         """Start a process and wait until it has loaded the model.
+
+        Args:
+            settings: Of the server.
+            pinned: The model that it loads; the file itself is not looked at again.
 
         Returns:
             The worker, and what it says about the model.
 
         Raises:
             ServingError: If the model may not be served; the worker's sentence.
-            WorkerLost: If it died or was silent too long.
+            WorkerLost: If it died or was silent too long, or the model could not be handed to it.
         """
+        with contextlib.ExitStack() as stack:
+            try:
+                model = await asyncio.to_thread(stack.enter_context, pinned.laid_out())
+            except OSError as error:
+                raise WorkerLost(f"no room for a copy of the model: {error.strerror or error}") from error
+            worker, facts = await cls._load(model, settings)
+        if "refused" in facts:
+            await worker.kill()
+            raise ServingError(pinned.in_own_words(facts["refused"], model))
+        return worker, facts
+
+    @classmethod
+    async def _load(cls, model: Path, settings: Settings) -> "tuple[Worker, dict[str, Any]]":
         # A session of its own, so that Ctrl-C in a terminal reaches the server only, which then lets it finish.
         process = await asyncio.create_subprocess_exec(
             *COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         worker = cls(process)
         try:
-            order = {"model": str(settings.model), "threads": settings.threads}
-            facts = await worker._exchange(order, [], settings.load_s)
+            order = {"model": str(model), "threads": settings.threads}
+            return worker, await worker._exchange(order, [], settings.load_s)
         except BaseException:
             await worker.kill()
             raise
-        if "refused" in facts:
-            await worker.kill()
-            raise ServingError(facts["refused"])
-        return worker, facts
 
     @property
     def is_alive(self) -> bool:
@@ -145,8 +161,10 @@ class WorkerPool:
 
         Raises:
             ServingError: If the model may not be served, or workers do not even start.
+            ModelRefused: If the model or its certificate cannot be read.
         """
-        places = [asyncio.create_task(self._keep(place)) for place in range(len(self._workers))]
+        pinned = await asyncio.to_thread(PinnedModel.read, self._settings.model)
+        places = [asyncio.create_task(self._keep(place, pinned)) for place in range(len(self._workers))]
         try:
             await asyncio.gather(*places)
         finally:
@@ -154,15 +172,15 @@ class WorkerPool:
                 task.cancel()
             await asyncio.gather(*places, return_exceptions=True)
 
-    async def _keep(self, place: int) -> None:
+    async def _keep(self, place: int, pinned: PinnedModel) -> None:
         """Start a worker, give it work, and start again when it is lost."""
         while True:
             try:
-                worker, facts = await Worker.start(self._settings)
-            except WorkerLost as error:
+                worker, facts = await Worker.start(self._settings, pinned)
+            except (WorkerLost, ServingError) as error:
                 await self._note_failed_start(error)
                 continue
-            self._check_facts(facts)
+            self.facts = facts
             self._start_failures = 0
             self._workers[place] = worker
             try:
@@ -176,19 +194,18 @@ class WorkerPool:
                 if worker.is_alive:
                     await worker.dismiss()
 
-    async def _note_failed_start(self, error: WorkerLost) -> None:
+    async def _note_failed_start(self, error: WorkerLost | ServingError) -> None:
+        """Wait before the next try, or give up: a model that never was served may be bad, one that was is not.
+
+        While another worker answers, the server goes on with that one.
+        """
+        if isinstance(error, ServingError) and self.facts is None:
+            raise error
         self._start_failures += 1
         log.warning("a worker did not start (%s)", error)
-        if self._start_failures >= MAX_START_FAILURES:
-            raise ServingError(f"{MAX_START_FAILURES} workers in a row did not start; their messages stand above")
-        await asyncio.sleep(PAUSE_S * self._start_failures)
-
-    def _check_facts(self, facts: dict[str, Any]) -> None:
-        """The file may have been replaced since the first worker read it; two models must not answer in turn."""
-        if self.facts is None:
-            self.facts = facts
-        elif facts != self.facts:
-            raise ServingError(f"{self._settings.model} was replaced by another model; start the server again")
+        if self._start_failures >= MAX_START_FAILURES and not self.num_alive:
+            raise ServingError(f"{self._start_failures} workers in a row did not start; their messages stand above")
+        await asyncio.sleep(min(LONGEST_PAUSE_S, PAUSE_S * self._start_failures))
 
     async def _feed(self, worker: Worker) -> None:
         ended = asyncio.create_task(worker.process.wait())

@@ -179,11 +179,37 @@ def test_a_busy_server_is_asked_once_more_and_then_named(open_page):
     upload(page, colour_photo(colours(6)[1]))
     page.wait_for_selector("#state:has-text('trying again in 1 s')")
     page.wait_for_selector("#problem:not([hidden])")
-    assert page.inner_text("#problem") == "The server is busy. Please try again in a moment."
+    assert page.inner_text("#problem") == "The server is busy. Please try again in 1 s."
     assert len(answers) == 2
     page.unroute("**/predict")
     page.click("#again")
     page.wait_for_selector("#result:not([hidden])")
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "said"),
+    [
+        ("11", "in 11 s"),
+        ("40", "in 40 s"),
+        ("200", "in 4 minutes"),
+        ("Sat, 21 Nov 2026 20:00:00 GMT", "in a moment"),
+        (None, "in a moment"),
+    ],
+)
+def test_whoever_is_to_wait_long_is_told_how_long_and_not_made_to_wait(open_page, retry_after, said):
+    page = open_page()
+    answers = []
+
+    def busy(route):
+        answers.append(route)
+        named = {} if retry_after is None else {"Retry-After": retry_after}
+        route.fulfill(status=503, headers={**named, "Content-Type": "application/json"}, body="{}")
+
+    page.route("**/predict", busy)
+    upload(page, colour_photo(colours(6)[1]))
+    page.wait_for_selector("#problem:not([hidden])", timeout=5000)
+    assert page.inner_text("#problem") == f"The server is busy. Please try again {said}."
+    assert len(answers) == 1
 
 
 def test_text_from_the_server_is_never_markup(open_page, server):

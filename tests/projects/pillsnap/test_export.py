@@ -7,9 +7,12 @@ import pytest
 from projects.pillsnap import export
 from projects.pillsnap.evaluation.open_set import NoneOfThese
 from projects.pillsnap.export import fold_photos, main, none_of_these_of
+from projects.pillsnap.onnx_export import export_model
 from projects.pillsnap.onnx_export.description import UNFITTED
 from projects.pillsnap.preprocess import UnifiedPreprocessor
 from shared.errors import DataError
+from shared.folds import require_purpose
+from tests.fabricate.pill_network import SmallPillNetwork, plain_photos
 
 
 class Rows:
@@ -39,6 +42,13 @@ def test_photos_are_spread_over_the_fold_and_recorded(tmp_path):
     assert photos.target.tolist() == [1, 1, 1]
     assert [photo.shape for photo in photos.raw] == [(40, 50, 3)] * 3
     assert recorded == [("select", "val", "export")]
+
+
+def test_each_fold_serves_what_it_is_for():
+    assert list(export.USES) == ["train", "val", "accept", "test"]
+    for fold, purpose in export.USES.items():
+        require_purpose(fold, purpose)
+    assert export.USES["accept"] == "accept"
 
 
 def test_more_photos_than_there_are_is_all_of_them(tmp_path):
@@ -104,3 +114,61 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
         main([str(tmp_path)])
     assert stop.value.code == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+class FourFolds(Rows):
+    """120 photos in accept, a few in the other folds; none is resized."""
+
+    preprocess = UnifiedPreprocessor(size_px=32)
+    squares = plain_photos(160, 32, seed=1)
+    classes = tuple(f"K-{number}" for number in range(5))
+    index = SimpleNamespace(label=np.zeros(160, np.int64), classes=classes)
+
+    def rows(self, fold):
+        return {
+            "train": np.arange(8),
+            "val": np.arange(8, 20),
+            "accept": np.arange(20, 140),
+            "test": np.arange(140, 160),
+        }[fold]
+
+    def photo(self, row):
+        return self.squares[row]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run in a folder, and what its ledger recorded."""
+    recorded = []
+    (tmp_path / "run").mkdir()
+    loaded = SimpleNamespace(calibrator=None, run=SimpleNamespace(path=tmp_path / "run"))
+    made = SimpleNamespace(
+        datamodule=FourFolds(), loaded=loaded, module=SimpleNamespace(network=SmallPillNetwork()), folder=tmp_path,
+        ledger=SimpleNamespace(record=lambda *use: recorded.append(use)), final_sha256="ab" * 32,
+    )  # fmt: skip
+    monkeypatch.setattr(export, "open_run", lambda path, progress: made)
+    monkeypatch.setattr(export, "class_labels", lambda datamodule: list(datamodule.index.classes))
+    return SimpleNamespace(path=tmp_path / "run", recorded=recorded)
+
+
+def test_an_export_is_judged_on_accept_and_says_so_in_the_ledger(run, capsys):
+    main([str(run.path), "--variants", "fp32", "--rounds", "1"])
+    assert ("accept", "accept", "export") in run.recorded
+    content = json.loads((run.path / "export/export.json").read_text())
+    assert content["variants"][0]["accept"]["images"] == 120
+    assert content["served"] == "fp32"
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_nothing_to_serve_ends_with_1_and_says_why(run, capsys, monkeypatch):
+    write = export_model.network_model
+    monkeypatch.setattr(export_model, "network_model", lambda network, size: write(SmallPillNetwork(seed=4), size))
+    with pytest.raises(SystemExit) as stop:
+        main([str(run.path), "--variants", "fp32", "--rounds", "1"])
+    assert stop.value.code == 1
+    said = capsys.readouterr()
+    assert "warning: no server takes fp32: a probability differs by" in said.err
+    assert "error: no variant is within its tolerance, so " in said.err
+    assert "**none**, no variant is within its tolerance" in said.out
+    assert not (run.path / "export/model.onnx").exists()
+    assert json.loads((run.path / "export/export.json").read_text())["served"] is None

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from projects.pillsnap.gateway import GatewayLimits, PhotoError, check_photo, decode_photo
+from projects.pillsnap.gateway import GatewayLimits, PhotoError, check_photo, decode_photo, read_photo
 from tests.fabricate.pill_files import chunk, encoded, png, ramp
 
 SMALL_OK = GatewayLimits(min_side_px=1)
@@ -156,6 +156,38 @@ def test_a_jpeg_of_thousands_of_scans_is_refused():
     error = refusal(data[:scan] + data[scan:end] * 5000 + data[end:])
     assert error.sentence.endswith("JPEG scans, allowed: 100")
     assert check_photo(data, SMALL_OK).valid
+
+
+def test_what_stands_behind_the_picture_is_not_read():
+    """A phone's motion photo: a sound JPEG with 8 MB of video behind it."""
+    picture = np.tile(ramp(), (11, 8, 1))
+    for options in ({}, {"progressive": True}):
+        data = encoded(picture, "JPEG", **options)
+        behind = np.random.default_rng(0).bytes(8 << 20)
+        assert behind.count(b"\xff\xda") > 100
+        began = time.process_time()
+        pixels, check = read_photo(data + behind)
+        assert time.process_time() - began < 1
+        assert check.valid
+        assert np.array_equal(pixels, decode_photo(data))
+
+
+def test_scans_do_not_hide_behind_the_end_marker_of_another_segment():
+    data = encoded(ramp(), "JPEG", progressive=True)
+    scan = data.index(b"\xff\xda")
+    end = data.index(b"\xff", scan + 14)
+    disguise = b"\xff\xfe\0\4\xff\xd9"  # a comment that is an end marker
+    error = refusal(data[:end] + disguise + data[scan:end] * 5000 + data[end:])
+    assert error.sentence.endswith("JPEG scans, allowed: 100")
+    assert np.array_equal(decode_photo(data[:end] + disguise + data[end:], SMALL_OK), decode_photo(data, SMALL_OK))
+
+
+def test_too_many_segments_behind_the_first_scan_are_refused():
+    data = encoded(ramp(), "JPEG")
+    began = time.process_time()
+    error = refusal(data[:-2] + b"\xff\xfe\0\2" * 200_000 + data[-2:])
+    assert error.sentence == "the photo is made of more than 100000 parts"
+    assert time.process_time() - began < 2
 
 
 def many_parts():

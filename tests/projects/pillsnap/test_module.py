@@ -3,6 +3,7 @@ import torch
 
 from projects.pillsnap.module import PillClassifier
 from projects.pillsnap.preprocess import UnifiedPreprocessor
+from shared.errors import CheckpointError
 from shared.module_groups import ModuleGroups
 
 
@@ -81,6 +82,17 @@ def test_each_tensor_has_one_group_and_metrics_have_none():
 def test_hyper_parameters_name_the_preprocessing():
     assert module().hparams["preprocessing"]["size_px"] == 32
     assert module().hparams["preprocessing"]["version"] == 1
+
+
+def test_checkpoints_name_the_pixels_they_belong_to():
+    saved = {}
+    module().on_save_checkpoint(saved)
+    module().on_load_checkpoint(saved)
+    other = module(preprocessing=UnifiedPreprocessor(size_px=32, clahe=False).get_config())
+    with pytest.raises(CheckpointError, match="was trained on pixels of preprocessing"):
+        other.on_load_checkpoint(saved)
+    with pytest.raises(CheckpointError, match="preprocessing None; this run"):
+        other.on_load_checkpoint({})
 
 
 def test_facts_for_the_report():

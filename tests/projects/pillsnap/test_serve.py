@@ -105,24 +105,65 @@ def test_workers_end_with_a_server_that_is_killed(start, model):
     assert alive == []
 
 
-def test_a_model_that_vanished_ends_the_server_when_its_workers_are_lost(start, tmp_path):
-    model = write_tiny_model(tmp_path)
-    server = start(model, "--workers", 1).wait()
+def vanish(model):
+    """The whole export is deleted."""
     model.unlink()
-    server.workers[0].kill()
-    assert server.process.wait(10) == 1
-    server.stop()
-    assert "cannot be read" in "".join(server.output)
+    certificate_path(model).unlink()
 
 
-def test_a_model_that_was_replaced_is_not_mixed_with_the_old_one(start, tmp_path):
-    model = write_tiny_model(tmp_path)
+def replace(model):
+    """An export in the same place, as a later training run makes it."""
+    write_tiny_model(model.parent, version="tiny-2")
+
+
+def break_it(model):
+    """Caught in the middle of an export: the certificate is of other bytes."""
+    model.write_bytes(b"half")
+
+
+def turn_link(model):
+    """`latest` points to another run."""
+    write_tiny_model(model.parents[1] / "other", version="tiny-2")
+    model.parent.unlink()
+    model.parent.symlink_to("other")
+
+
+def test_what_happens_to_the_file_does_not_disturb_a_running_server(start, tmp_path):
+    write_tiny_model(tmp_path / "run")
+    (tmp_path / "latest").symlink_to("run")
+    model = tmp_path / "latest" / "model.onnx"
     server = start(model, "--workers", 1).wait()
-    write_tiny_model(tmp_path, version="tiny-2")
-    server.workers[0].kill()
-    assert server.process.wait(10) == 1
-    server.stop()
-    assert "was replaced by another model; start the server again" in "".join(server.output)
+    before = server.predict(GREY)[2]
+    for restarts, happens in enumerate((replace, break_it, vanish, turn_link), 1):
+        happens(model)
+        server.workers[0].kill()
+        await_restarts(server, restarts)
+        status, _, after = server.predict(GREY)
+        assert status == 200
+        assert after["model"] == {"version": "tiny-1", "variant": "fp32"}
+        assert after["candidates"] == before["candidates"]
+    assert server.stop() == 0
+
+
+def await_restarts(server, count):
+    deadline = time.monotonic() + 20
+    while server.metric("pillsnap_worker_restarts_total") != count or server.metric("pillsnap_workers_alive") != 1:
+        assert time.monotonic() < deadline, "".join(server.output)
+        time.sleep(0.02)
+
+
+def test_no_copy_of_the_model_is_left_behind(start, monkeypatch, model, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = start(model, "--workers", 1).wait()
+    assert list(tmp_path.glob("pillsnap-*")) == []  # onnxruntime keeps a file of its own there
+    assert server.stop() == 0
+    assert list(tmp_path.glob("pillsnap-*")) == []
+
+
+def test_a_missing_model_is_refused_in_one_sentence(capfd, tmp_path):
+    assert serve.main(["--model", str(tmp_path / "none.onnx"), "--port", "0"]) == 1
+    expected = f"error: model file {tmp_path / 'none.onnx'} cannot be read: No such file or directory"
+    assert capfd.readouterr().err.splitlines()[-1] == expected
 
 
 def test_workers_that_cannot_start_end_the_server(monkeypatch, capfd, model):
@@ -136,7 +177,15 @@ def test_a_model_without_its_certificate_is_refused_in_one_sentence(capfd, tmp_p
     model = write_tiny_model(tmp_path)
     certificate_path(model).unlink()
     assert serve.main(["--model", str(model), "--port", "0"]) == 1
-    assert "certificate" in capfd.readouterr().err
+    told = capfd.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"error: {model} has no certificate (model.certificate.json is missing); ")
+
+
+def test_a_model_that_is_not_the_certified_one_is_refused_by_its_own_name(capfd, tmp_path):
+    model = write_tiny_model(tmp_path)
+    model.write_bytes(model.read_bytes() + b"x")
+    assert serve.main(["--model", str(model), "--port", "0"]) == 1
+    assert capfd.readouterr().err.splitlines()[-1].startswith(f"error: {model} is not the file that was certified: ")
 
 
 def test_a_port_that_is_taken_is_named(capfd, model):

@@ -15,3 +15,6 @@ def test_an_untrained_model_is_certified_and_says_what_it_is(tmp_path):
     answer = served.run(np.full((2, 128, 128, 3), 200, np.uint8))
     assert answer.probabilities.shape == (2, 100)
     np.testing.assert_allclose(answer.probabilities.sum(axis=1), 1.0, atol=1e-5)
+    agreement = served.certificate["network_agreement"]
+    assert (agreement["images"], agreement["tolerances"]["least_images"]) == (4, 1)
+    assert agreement["top1_agreement_lower_95"] == pytest.approx(0.025 ** (1 / 4))

@@ -2,12 +2,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 from shared.calibration import adaptive_calibration_error, classwise_calibration_error
 from shared.errors import DataError
+from shared.report import wording
 from shared.report.evaluation import Evaluation, TestOutputs, calibration_scores, evaluate_classification
 from shared.sample_index import SampleIndex
+from tests.fabricate.sample_index import make_index
 
 ROWS = ("last", "best_single", "final")
 
@@ -185,3 +194,25 @@ def test_wrong_inputs_are_named(index: SampleIndex, outputs: TestOutputs) -> Non
         outputs.row("crossover")
     with pytest.raises(DataError, match="'final' have 4 columns; the index has 5 classes"):
         run(given=replace(outputs, probs={"final": np.full((len(index), 4), 0.25)}), rows=("final",))
+
+
+def test_of_many_classes_rows_are_set_against_each_other_by_accuracy() -> None:
+    """Two groups a class, as in a hundred classes of twenty: nearly every draw of groups lacks a class altogether."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(24), 4)
+    group = np.arange(len(label)) // 2
+    index = make_index(group.tolist(), label.tolist())
+    index = replace(index, meta={}, meta_names={})
+    probs = {name: rng.dirichlet(np.ones(24), len(label)) for name in ("best_single", "final", "floor")}
+    probs["final"][np.arange(len(label)), label] += 1.0
+    probs["final"] /= probs["final"].sum(axis=1, keepdims=True)
+    outputs = TestOutputs(probs=probs, target=label.astype(np.int64), rows=np.arange(len(label)))
+    found = evaluate_classification(outputs, index, model_rows=("best_single", "final"), seed=0, draws=200)
+    final = by_name(found.models, "final")
+    assert final["metrics"]["f1_macro"]["lo"] is None
+    expected = top_k_accuracy_score(label, probs["final"], k=5)
+    assert final["metrics"]["accuracy_top5"]["value"] == pytest.approx(expected)
+    assert final["diff_to_best_single"]["accuracy"]["lo"] > 0
+    assert found.baselines[0]["diff_to_final"]["accuracy"]["lo"] > 0
+    assert found.per_group["all"]["diff_to_final"]["floor"]["accuracy"]["lo"] > 0
+    assert wording.main_metric({"models": found.models}) == "accuracy"

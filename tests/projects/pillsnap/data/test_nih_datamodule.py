@@ -87,6 +87,32 @@ def test_the_pill_can_be_put_on_another_background(folder, tmp_path):
     assert black[:3].mean() + 60 < white[:3].mean()
 
 
+def test_a_rendering_on_another_background_is_the_same_scene(folder, tmp_path):
+    data = module(folder, tmp_path, "data.domain=rendered")
+    black, white, own = data.photo_on(3, "black"), data.photo_on(3, "white"), data.photo(3)
+    centre = slice(28, 36)
+    spread = [np.abs(a[centre, centre].astype(int) - own[centre, centre]).mean() for a in (black, white)]
+    assert max(spread) < 12  # the pill, its pose and its light stay; only JPEG carries the surface a little into it
+    assert black[:3].mean() + 60 < white[:3].mean()
+
+
+def test_other_lists_of_photographs_have_other_scenes_beside_each_other(folder, tmp_path):
+    whole = module(folder, tmp_path).index
+    assert len(module(folder, tmp_path, "data.target=color", "data.min_images=40").index) < len(whole)
+    assert len(list((tmp_path / "pillsnap").iterdir())) == 2
+    assert module(folder, tmp_path).index.data_hash() == whole.data_hash()
+
+
+def test_classes_too_small_to_train_on_are_the_open_sets_others(folder, tmp_path):
+    data = module(folder, tmp_path, "data.domain=studio", "data.target=color", "data.min_images=40")
+    assert {name for _, name in data.others("tune")} == {"RED"}
+    assert data.others("test") == []
+    path, _ = data.others("tune")[0]
+    assert data.other_photo(path).shape == (64, 64, 3)
+    assert len(data.other_digest(path)) == 64
+    assert not {path for path, _ in data.others("tune")} & {name.removeprefix("studio/") for name in data.index.ids}
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [

@@ -114,7 +114,23 @@ def test_agreement_counts_photos_that_the_test_lacks() -> None:
     assert agreement(logits, photos, {})["share"] is None
 
 
-def test_a_domain_that_is_not_there_means_all_photos() -> None:
+def test_retrieval_counts_the_groups_of_the_fronts() -> None:
+    photos, pills, surface, pill = pill_photos()
+    by_labeler = dataclasses.replace(photos, group=(pill // 2).astype(np.int32))
+    squares = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    features = np.random.default_rng(1).normal(size=(32, 4))
+    for whose, groups in ((photos, 7), (by_labeler, 4)):
+        studio = retrieval_part(features, lambda place: squares[pill[place]], whose, pills, surface, INTERVALS)[
+            "studio"
+        ]
+        counted = {studio[key]["mrr"]["n_groups"] for key in ("features", "pixels")}
+        assert counted == {studio["mrr_difference"]["n_groups"], studio["groups"]} == {groups}
+        assert studio["pills"] == 7
+
+
+def test_a_domain_that_is_not_there_has_no_photo() -> None:
     photos = fold_photos()
     np.testing.assert_array_equal(part_named(photos, "real"), photos.domain == 1)
-    assert part_named(photos, "kitchen").all()
+    assert not part_named(photos, "kitchen").any()
+    only = dataclasses.replace(photos, domain=np.ones_like(photos.domain))
+    assert part_named(only, "real").all()

@@ -12,10 +12,10 @@ from projects.pillsnap.evaluation.open_set_scores import (
     open_set_report,
     risk_coverage,
 )
+from projects.pillsnap.evaluation.two_samples import TwoSampleIntervals
 from shared.calibration import expected_calibration_error
-from shared.report.evaluation import Intervals
 
-INTERVALS = Intervals(seed=0, draws=200)
+INTERVALS = TwoSampleIntervals(seed=0, draws=200)
 
 
 def sample(unknown_classes: int = 12, seed: int = 0) -> OpenSetSample:
@@ -111,6 +111,14 @@ def test_no_interval_with_fewer_than_six_held_out_classes(fitted: NoneOfThese) -
         assert part["lo"] is None
         assert part["method"] == "no interval: 5 held-out classes"
     assert report["decisions"]["known_answered"]["lo"] is not None
+
+
+def test_numbers_of_both_sides_rest_on_the_held_out_classes(fitted: NoneOfThese) -> None:
+    report = open_set_report(sample(unknown_classes=12), fitted, base_rate=0.1, intervals=INTERVALS)
+    for part in (*report["scores"]["msp"].values(), *report["calibration"].values()):
+        assert part["n_groups"] == 12
+        assert part["method"].startswith("t interval over 60 and 12 groups")
+        assert part["lo"] < part["value"] < part["hi"]
 
 
 def test_nothing_answered_leaves_no_share() -> None:

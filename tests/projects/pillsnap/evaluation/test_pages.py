@@ -54,7 +54,7 @@ def content() -> dict:
         "attributes": {
             "shape": {
                 "n": 100, "unlabelled": 0, "values": 3, "accuracy": estimate(0.97, 0.95, 0.99), "most_common": "round",
-                "most_common_share": 0.6,
+                "floor": estimate(0.6, 0.5, 0.7), "head_minus_floor": estimate(0.37, 0.3, 0.4),
             },
             "color": {"n": 0, "unlabelled": 100},
         },
@@ -86,7 +86,14 @@ def test_verdicts_say_the_result_first(content: dict) -> None:
     assert "1 of 2 classes are below 0.70 on the test photos." in found
     assert any("of their 6 wrong answers on 24 photos 4 name such a look-alike" in sentence for sentence in found)
     assert any(sentence.startswith("None of these (energy): AUROC 0.900 [0.800, 0.950] on 10") for sentence in found)
-    assert "Head shape: accuracy 0.970 [0.950, 0.990] on 100 photos; always saying round gives 0.600." in found
+    assert (
+        "Head shape: accuracy 0.970 [0.950, 0.990] on 100 photos; always saying round, the most common value in train, "
+        "gives 0.600 [0.500, 0.700], the head minus that +0.370 [+0.300, +0.400]."
+    ) in found
+    assert (
+        "The probability of none of these is for 10 % of photos of none of the classes; that share is an assumption, "
+        "nobody has measured it."
+    ) in found
     assert any("recall@1 0.500 [0.400, 0.600] among 50 pills (pixels 0.500, chance 0.020)" in s for s in found)
     assert not any("Warning" in sentence for sentence in found)
 
@@ -119,7 +126,10 @@ def test_the_page_has_every_part_and_sound_tables(content: dict) -> None:
     assert "![Stress](stress.png)" in page
     assert "Score energy, slope 1.5, offset 2, threshold 0.2500." in page
     assert "| K-7 | Ardol / 5 mg | 12 | 0.500 (no interval: 4 groups) | Bexil (4) | 33 % |" in page
-    assert "| color | 0 | n/a |  |" in page
+    assert "| shape | 100 | 0.970 [0.950, 0.990] | round | 0.600 [0.500, 0.700] | +0.370 [+0.300, +0.400] |" in page
+    assert "| color | 0 | n/a | n/a | n/a | n/a |" in page
+    section = page.split("## None of these")[1].split("##")[0]
+    assert "that share is an assumption, nobody has measured it. Its calibration at that share:" in section
     tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("| ")]
     assert len(tables) == 8
     for table in tables:
@@ -129,9 +139,20 @@ def test_the_page_has_every_part_and_sound_tables(content: dict) -> None:
 def test_parts_that_did_not_run_are_absent(content: dict) -> None:
     bare = {key: copy.deepcopy(content[key]) for key in content if key not in ("open_set", "attributes", "retrieval")}
     bare |= {"open_set_missing": "these data hold no photos of other classes to tune on"}
+    bare |= {"retrieval_missing": "these data do not say which side a photo shows"}
     bare["clean"]["weak_classes"] = []
     page = markdown(bare, {})
     assert "None of these: not measured, these data hold no photos of other classes to tune on." in page
     assert "No class is below 0.70." in page
+    assert "- Front to back: not measured, these data do not say which side a photo shows." in page
     assert "## Front to back" not in page
     assert "## Shape" not in page
+
+
+def test_a_head_without_a_floor_says_so(content: dict) -> None:
+    for key in ("most_common", "floor", "head_minus_floor"):
+        del content["attributes"]["shape"][key]
+    assert (
+        "Head shape: accuracy 0.970 [0.950, 0.990] on 100 photos; no train photo has the label, so there is no floor."
+    ) in verdicts(content)
+    assert "| shape | 100 | 0.970 [0.950, 0.990] | n/a | n/a | n/a |" in markdown(content, {})

@@ -1,6 +1,7 @@
 import json
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from projects.pillsnap.data.datamodule import PillDataModule
+from projects.pillsnap.data.nih_datamodule import NihDataModule
 from projects.pillsnap.evaluation import conditions, procedure
 from projects.pillsnap.evaluation.open_set import NoneOfThese
 from projects.pillsnap.evaluation.procedure import EvaluationSettings, evaluate_run
+from projects.pillsnap.evaluation.run_access import HoldsOthers
 from shared.errors import ConfigError
 from tests.fabricate.pill_opened_run import MadeUpData, made_up_network, made_up_run
 
@@ -52,7 +56,7 @@ def test_all_parts_are_written_and_the_ledger_is_asked_first(evaluated) -> None:
     folder, content, data, opened = evaluated()
     assert opened.ledger.asked == [
         ("test", "test", "evaluate"), ("fit", "train", "evaluate"), ("calibrate", "calibrate", "evaluate"),
-        ("threshold", "accept", "evaluate"),
+        ("threshold", "accept", "evaluate"), ("fit", "train", "evaluate"),
     ]  # fmt: skip
     written = json.loads((folder / "evaluation.json").read_text())
     assert written["final_sha256"] == "ab" * 32
@@ -122,7 +126,86 @@ def test_without_held_out_classes_the_page_says_so_and_no_file_is_written(evalua
         "None of these: not measured, these data hold no photos of other classes"
         in (folder / "evaluation.md").read_text()
     )
-    assert [fold for _, fold, _ in opened.ledger.asked] == ["test", "train"]  # train for the floor
+    # Train for the floor and for what the heads are compared with.
+    assert [fold for _, fold, _ in opened.ledger.asked] == ["test", "train", "train"]
+
+
+def test_a_file_of_an_earlier_call_goes_when_nothing_can_be_fitted(evaluated, tmp_path: Path) -> None:
+    earlier = tmp_path / "evaluation" / "none_of_these.json"
+    earlier.parent.mkdir()
+    earlier.write_text("{}")
+    evaluated(MadeUpData(num_others=0))
+    assert not earlier.exists()
+
+
+def test_known_photos_are_of_the_domain_of_the_held_out_ones(evaluated) -> None:
+    data = MadeUpData()
+    data.others_domain = "studio"
+    _, content, _, opened = evaluated(data)
+    assert content["open_set"]["domain"] == "studio"
+    studio = data.rows("test")[data.index.meta["domain"][data.rows("test")] == 1]
+    assert content["open_set"]["n_known"] == len(studio) == 48
+    kept = list((opened.folder / "logits").glob("calibrate-*.npz"))
+    calibrate = data.rows("calibrate")
+    of_studio = [data.index.ids[row] for row in calibrate[data.index.meta["domain"][calibrate] == 1]]
+    store = procedure.KeptPasses(opened.folder / "logits", "ab" * 32, data.preprocess, lambda *step: None)
+    assert kept == [store.path("calibrate-clean", of_studio)]
+
+
+def test_photos_of_another_domain_do_not_stand_in(evaluated) -> None:
+    data = MadeUpData()
+    data.others_domain = "kitchen"
+    folder, content, _, _ = evaluated(data)
+    assert "there are 0 photos of the classes in calibrate, 0 in accept and 21 of" in content["open_set_missing"]
+    data = MadeUpData()
+    domain = data.index.meta["domain"]
+    domain[data.rows("test")] = 1  # the others stay real, as what is tuned on
+    _, content, _, _ = evaluated(data)
+    assert content["open_set_missing"] == (
+        "no test photo of the classes is of the domain real, as those of the held-out classes are"
+    )
+    assert not (folder / "none_of_these.json").exists()
+
+
+def test_a_held_out_photo_with_other_bytes_is_passed_again(evaluated) -> None:
+    evaluated()
+    data = MadeUpData()
+    evaluated(data)
+    assert data.read_others == []
+    data = MadeUpData()
+    data.changed_others = {"test/2/1"}
+    evaluated(data)
+    assert sorted(data.read_others) == sorted(path for path, _ in data.others("test"))
+
+
+def test_backgrounds_and_sides_that_are_missing_are_said(evaluated) -> None:
+    folder, content, _, _ = evaluated()
+    assert any(
+        "a rendered photo again in its own scene with nothing but the surface swapped" in s for s in content["notes"]
+    )
+    data = MadeUpData()
+    data.index.meta["surface"][:] = 1
+    folder, content, _, _ = evaluated(data)
+    assert "retrieval" not in content
+    page = (folder / "evaluation.md").read_text()
+    assert "Front to back: not measured, no pill of the test fold was photographed from both sides." in page
+
+
+def test_targets_are_for_drugs_and_not_for_any_data_with_held_out_classes(
+    evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procedure, "TARGET_CLASSES", 6)
+    assert not evaluated()[1]["has_targets"]
+    data = MadeUpData()
+    names = tuple(data.index.classes)
+    data.dataset = SimpleNamespace(names=names, metadata={name: {"shape": "round"} for name in names})
+    assert evaluated(data)[1]["has_targets"]
+
+
+@pytest.mark.parametrize("kind", [PillDataModule, NihDataModule])
+def test_the_data_of_the_project_hold_others(kind: type) -> None:
+    assert isinstance(object.__new__(kind), HoldsOthers)
+    assert kind.others_domain in ("real", "studio")
 
 
 def test_a_second_call_reads_what_is_kept_and_says_the_same(evaluated) -> None:

@@ -8,6 +8,7 @@ from projects.pillsnap.onnx_export.certificate import (
     certificate_path,
     check_certificate,
     read_certificate,
+    remove_pair,
     write_certificate,
 )
 
@@ -95,6 +96,32 @@ def test_a_strange_certificate_is_refused(model, text, sentence):
         read_certificate(model)
 
 
-def test_the_runtime_must_be_stated(model):
-    with pytest.raises(ValueError, match="that of onnxruntime is needed"):
-        certify(model, versions={"torch": "2.6.0"})
+@pytest.mark.parametrize("versions", [{"torch": "2.6.0"}, {"onnxruntime": "latest"}, {"onnxruntime": "1"}])
+def test_the_runtime_must_be_stated_in_numbers(model, versions):
+    with pytest.raises(ValueError, match=r"that of onnxruntime is needed, in numbers such as 1\.20\.0"):
+        certify(model, versions=versions)
+
+
+@pytest.mark.parametrize("version", [None, "", "latest", "v1.21.0", 1.21, ["1.21.0"]])
+def test_a_certificate_without_a_version_to_compare_with_is_refused(model, version):
+    path = certify(model)
+    content = json.loads(path.read_text())
+    del content["versions"]["onnxruntime"]
+    if version is not None:
+        content["versions"]["onnxruntime"] = version
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelRefused, match=r"was made with onnxruntime .*; a version in numbers, such as '1.20.0'"):
+        check_certificate(model, CONTENT, "1.21.0")
+
+
+def test_a_short_version_is_that_with_a_zero(model):
+    certify(model, versions={"onnxruntime": "1.21.0"})
+    assert check_certificate(model, CONTENT, "1.21")["passed"] is True
+
+
+def test_a_pair_is_removed_once_and_for_all(model):
+    path = certify(model)
+    remove_pair(model)
+    assert not model.exists()
+    assert not path.exists()
+    remove_pair(model)

@@ -15,11 +15,33 @@ def outputs(rows, none=(0.5, 0.5)):
 
 
 def test_differences_by_hand():
-    found = compare(outputs([[0.7, 0.3], [0.4, 0.6]]), outputs([[0.6, 0.4], [0.55, 0.45]], (0.5, 0.2)))
+    found = compare(outputs([[0.7, 0.3], [0.4, 0.6]]), outputs([[0.6, 0.4], [0.55, 0.45]], (0.5, 0.2)), 0.4)
     assert found == {
         "images": 2, "max_abs_probability": pytest.approx(0.15), "mean_abs_probability": pytest.approx(0.25),
-        "max_abs_none_of_these": pytest.approx(0.3), "top1_agreement": 0.5,
+        "max_abs_none_of_these": pytest.approx(0.3), "top1_agreement": 0.5, "none_of_these_agreement": 0.5,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("threshold", "agreement"),
+    [
+        (0.1, 1.0),
+        (0.3, 0.75),
+        (0.45, 0.5),
+        (0.5, 0.75),
+        (0.8, 1.0),
+    ],  # at 0.5 the first photo is not above it either way
+)
+def test_decisions_are_compared_above_the_threshold(threshold, agreement):
+    same = [[1.0, 0.0]] * 4
+    reference, found = outputs(same, (0.5, 0.2, 0.6, 0.7)), outputs(same, (0.4, 0.2, 0.7, 0.25))
+    assert compare(reference, found, threshold)["none_of_these_agreement"] == agreement
+
+
+def test_a_decision_on_nan_agrees_with_nothing():
+    same = [[1.0, 0.0]] * 2
+    nan = outputs(same, (np.nan, 0.2))
+    assert compare(nan, nan, 0.5)["none_of_these_agreement"] == 0.5
 
 
 def test_accuracy_by_hand():

@@ -1,7 +1,10 @@
 """What the routes answer, asked over a socket."""
 
+import asyncio
 import io
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,9 @@ from PIL import Image
 
 from projects.pillsnap.gateway import decode_photo
 from projects.pillsnap.served_model import ServedModel
+from projects.pillsnap.server.app import create_app
+from projects.pillsnap.server.service import Service
+from projects.pillsnap.server.settings import Settings
 from tests.fabricate.pill_model import colours
 from tests.fabricate.pill_server import encoded, form, plain_photo, strange_colour
 
@@ -126,6 +132,58 @@ def test_metrics_count_requests_photos_and_parts(server):
     assert re.search(r'pillsnap_photos_total\{format="none",valid="false"\} [1-9]', page)
     assert 'pillsnap_model_info{variant="fp32",version="tiny-1"} 1.0' in page
     assert "pillsnap_workers_alive 2.0" in page or len(server.workers) != 2
+
+
+def test_each_refused_photo_is_counted_once(server):
+    photo = plain_photo((0.5, 0.5, 0.5))
+    several = form([("files", "a", photo), ("files", "b", b"hello"), ("files", "c", photo[:200]), ("files", "d", b"")])
+    for request, more in (
+        (("/predict/batch", *several), 3),
+        (("/predict", *form([("file", "a", b"hello")])), 1),
+        (("/predict", photo, {"Content-Type": "text/plain"}), 1),
+        (("/predict", photo, {"Content-Type": "image/jpeg"}), 0),
+    ):
+        before = server.metric("pillsnap_rejected_total")
+        server.ask("POST", *request)
+        assert server.metric("pillsnap_rejected_total") - before == more
+
+
+def test_a_failure_that_nobody_expected_is_told_in_json_and_logged(monkeypatch, caplog):
+    service = Service(Settings(Path("x")))
+    monkeypatch.setattr(service, "contract", lambda: 1 // 0)
+    sent = asyncio.run(asked(create_app(service), "/preprocess"))
+    head, body = sent[0], b"".join(message.get("body", b"") for message in sent[1:])
+    headers = dict(head["headers"])
+    assert head["status"] == 500
+    assert headers[b"content-type"] == b"application/json"
+    assert headers[b"x-content-type-options"] == b"nosniff"
+    assert json.loads(body) == {"error": "internal", "detail": "the server failed on this request"}
+    assert "ZeroDivisionError" in caplog.text
+    assert b'status="500"' in service.metrics.text()
+
+
+async def asked(app, path):
+    """What an application sends for a GET without a server around it."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return sent
+
+
+def test_a_size_is_that_of_the_upright_photo(server):
+    schema = server.ask("GET", "/openapi.json")[2]["components"]["schemas"]["PhotoReport"]
+    assert "upright" in schema["properties"]["size"]["description"]
 
 
 def test_the_description_names_the_types_of_answers_and_errors(server):
