@@ -58,7 +58,9 @@ def bind(host: str, port: int) -> socket.socket:
         ConfigError: If the address or port cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio switches Nagle's algorithm off only where the protocol is stated. With it, an answer sent in two
+    # pieces waits for the client's delayed acknowledgement, 44 ms each on the loopback (measured 2026-11-21).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))

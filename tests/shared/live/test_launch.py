@@ -1,3 +1,4 @@
+import asyncio
 import socket
 import threading
 import time
@@ -86,3 +87,22 @@ def test_another_address_without_a_token_is_one_sentence(capsys, monkeypatch, tm
     monkeypatch.delenv("SWEETSPOT_LIVE_TOKEN", raising=False)
     assert main(["--host", "0.0.0.0", "--outputs", str(tmp_path)]) == 2
     assert "without a token" in capsys.readouterr().err
+
+
+def test_answers_are_not_held_back_for_acknowledgements():
+    async def is_prompt():
+        connected = asyncio.get_running_loop().create_future()
+
+        def accept(reader, writer):
+            raw = writer.get_extra_info("socket")
+            connected.set_result(raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = bind("127.0.0.1", 0)
+        async with await asyncio.start_server(accept, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            found = await asyncio.wait_for(connected, 5)
+            writer.close()
+        return found
+
+    assert asyncio.run(is_prompt())
