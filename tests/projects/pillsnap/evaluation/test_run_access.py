@@ -154,8 +154,8 @@ def test_a_real_run_is_evaluated_and_agrees_with_its_own_test(tmp_path: Path) ->
     from tests.fabricate.battery_run import composed
 
     overrides = [
-        "+experiment=pills", "data.standin.num_classes=8", "data.standin.num_unknown_classes=6",
-        "data.standin.size_px=48", "data.standin.studio_per_sitting=1", "data.standin.real_per_sitting=6",
+        "+experiment=pills", "data.standin.num_classes=12", "data.standin.num_unknown_classes=12",
+        "data.standin.size_px=48", "data.standin.studio_sittings=12", "data.standin.real_per_sitting=6",
         "data.preprocessing.size_px=32", "data.num_workers=0", "model.parameters.backbone=test_resnet",
         "model.parameters.drop_path_rate=0", "trainer.max_epochs=2", "runtime.threads=1",
         "callbacks.progress.enabled=false", "callbacks.live_push.enabled=false",
@@ -169,4 +169,4 @@ def test_a_real_run_is_evaluated_and_agrees_with_its_own_test(tmp_path: Path) ->
     assert content["agreement"]["missing"] == 0
     assert (run.path / "status.json").read_bytes() == status
     assert (folder / "none_of_these.json").is_file()
-    assert content["open_set"]["unknown_classes"] == 3
+    assert content["open_set"]["unknown_classes"] == 6
