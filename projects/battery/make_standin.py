@@ -2,12 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from projects.battery.standin import StandinConfig, generate_standin
-from shared.errors import UserError
+from shared.standin_command import make_in
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,27 +25,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = build_parser().parse_args(argv)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
+
+    def generate(on_progress: Callable[[int, int], None]) -> None:
         config = StandinConfig(
             num_batteries=args.batteries, num_slices=args.slices, size_px=args.size_px, seed=args.seed
         )
-        with Progress(*columns, transient=True) as progress:
-            task = progress.add_task("slices", total=config.num_slices)
-            generate_standin(
-                args.out,
-                config,
-                workers=args.workers,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:  # a full disk, no permission: what is written stays and the same command resumes
-        print(f"{args.out} cannot be written ({error}).", file=sys.stderr)
-        return 1
-    print(f"data: {args.out}")
-    return 0
+        generate_standin(args.out, config, workers=args.workers, on_progress=on_progress)
+
+    return make_in(args.out, "slices", generate)
 
 
 if __name__ == "__main__":

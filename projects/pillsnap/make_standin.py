@@ -2,12 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from projects.pillsnap.standin import StandinConfig, generate_standin
-from shared.errors import UserError
+from shared.standin_command import make_in
 
 OPTIONS = {
     "classes": ("num_classes", "drugs to tell apart"),
@@ -37,25 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = build_parser().parse_args(argv)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
+
+    def generate(on_progress: Callable[[int, int], None]) -> None:
         config = StandinConfig(**{key: getattr(args, key) for key, _ in OPTIONS.values()})
-        with Progress(*columns, transient=True) as progress:
-            task = progress.add_task("photos", total=None)
-            generate_standin(
-                args.out,
-                config,
-                workers=args.workers,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:  # a full disk, no permission: what is written stays and the same command resumes
-        print(f"{args.out} cannot be written ({error}).", file=sys.stderr)
-        return 1
-    print(f"data: {args.out}")
-    return 0
+        generate_standin(args.out, config, workers=args.workers, on_progress=on_progress)
+
+    return make_in(args.out, "photos", generate)
 
 
 if __name__ == "__main__":

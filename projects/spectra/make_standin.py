@@ -2,13 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from projects.spectra.standin import StandinConfig, generate_standin
-from shared.errors import UserError
+from shared.standin_command import make_in
 
 MEANINGS = {
     "num_samples": "rows over all files",
@@ -41,25 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = build_parser().parse_args(argv)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
+
+    def generate(on_progress: Callable[[int, int], None]) -> None:
         config = StandinConfig(**{field.name: getattr(args, field.name) for field in fields(StandinConfig)})
-        with Progress(*columns, transient=True) as progress:
-            task = progress.add_task("patterns", total=config.num_samples)
-            generate_standin(
-                args.out,
-                config,
-                workers=args.workers,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:  # a full disk, no permission: what is written stays and the same command resumes
-        print(f"{args.out} cannot be written ({error}).", file=sys.stderr)
-        return 1
-    print(f"data: {args.out}")
-    return 0
+        generate_standin(args.out, config, workers=args.workers, on_progress=on_progress)
+
+    return make_in(args.out, "patterns", generate)
 
 
 if __name__ == "__main__":

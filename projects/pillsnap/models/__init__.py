@@ -1,11 +1,10 @@
 """The pill classifiers by name: `build_network("timm", num_classes=100, backbone="tf_efficientnetv2_s")`."""
 
-import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 from projects.pillsnap.models.pill_network import PillNetwork
+from shared.builders import build_by_name
 
 BUILDERS: dict[str, Callable[..., PillNetwork]] = {"timm": PillNetwork}
 
@@ -23,12 +22,4 @@ def build_network(name: str, **parameters: Any) -> PillNetwork:
         ValueError: On an unknown name or parameter, naming what is allowed.
         CheckpointError: If the asked-for weights cannot be had.
     """
-    if name not in BUILDERS:
-        raise ValueError(f"network is {name!r}, allowed: {', '.join(sorted(BUILDERS))}")
-    allowed = list(inspect.signature(BUILDERS[name]).parameters)
-    for key in parameters:
-        if key not in allowed:
-            near = get_close_matches(key, allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"network {name!r} has no parameter {key!r}, allowed: {', '.join(allowed)}{hint}")
-    return BUILDERS[name](**parameters)
+    return build_by_name(BUILDERS, name, {}, parameters)

@@ -151,11 +151,6 @@ class WorkerPool:
         """Workers that run and have loaded the model."""
         return sum(worker is not None and worker.is_alive for worker in self._workers)
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of these workers."""
-        return [worker.process.pid for worker in self._workers if worker is not None and worker.is_alive]
-
     async def run(self) -> None:
         """Work until cancelled; then the workers end.
 
