@@ -189,9 +189,9 @@ def test_one_connection_too_many_is_turned_away_and_the_others_are_served(server
         for _ in range(19):
             stack.enter_context(connected(server))
         last = stack.enter_context(connected(server))
-        last.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         extra = stack.enter_context(connected(server))
         assert problem(read_all(extra)[0]) == (503, "busy")
+        last.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert read_all(last)[0].startswith(b"HTTP/1.1 200")
     eventually(lambda: connects(server))
 
