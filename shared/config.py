@@ -56,6 +56,7 @@ class RuntimeConfig:
     monitor_mode: str  # "max" or "min"
     save_every_minutes: float  # a resumable checkpoint within long epochs at least this often
     keep_top: int  # besides best and last, so many of the best epochs in checkpoints/top/
+    rehearse: bool = False  # the whole path on a few batches with learning rate 0: does everything work?
 
     def __post_init__(self) -> None:
         if self.monitor_mode not in ("max", "min"):
@@ -99,6 +100,11 @@ class Settings:
     def outputs(self) -> Path:
         """Root of all run directories."""
         return Path(self.paths.outputs)
+
+    @property
+    def sweeps(self) -> Path:
+        """Where this project's sweeps are."""
+        return self.outputs / self.project / "sweeps"
 
 
 def check_config(config: DictConfig | Mapping[str, Any]) -> Settings:
@@ -194,11 +200,15 @@ def _section(kind: type[Section], node: Any, where: str) -> Section:
     if not isinstance(node, dict):
         raise ConfigError(f"{where} must be a mapping, got {node!r}")
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    # A key with a default is younger than some runs that are still to be loaded.
+    optional = [field.name for field in fields(kind) if field.default is not MISSING]  # type: ignore[arg-type]
     for key in node:
         if key not in known:
             raise ConfigError(unknown_key(f"{where}.{key}", [f"{where}.{name}" for name in known]))
     hints = get_type_hints(kind)
     for name in known:
+        if name not in node and name in optional:
+            continue
         if name not in node:
             raise ConfigError(f"the configuration lacks {where}.{name}")
         types = get_args(hints[name]) or (hints[name],)

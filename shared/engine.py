@@ -26,6 +26,7 @@ from shared.environment import describe_environment
 from shared.errors import ConfigError, RunInterrupted
 from shared.events import EventWriter
 from shared.instantiate import instantiate
+from shared.learning_rate import rate_from_sweep, without_origin
 from shared.ledger import Ledger
 from shared.resume import find_run, refuse_differences, saved_settings
 from shared.run_dir import RunDirectory, beating
@@ -140,6 +141,7 @@ def watched(run: RunDirectory, resumable: bool = True) -> Iterator[Interruption]
 
 def _open_run(settings: Settings, overrides: tuple[str, ...]) -> tuple[RunDirectory, Path | None]:
     """A new run directory with its configuration, or the one to resume."""
+    settings.plain["optimizer"] = rate_from_sweep(settings.plain["optimizer"], settings.sweeps)
     parents = _parents(settings)
     if parents:  # a link such as `latest` may point elsewhere by the time the run is resumed
         settings.plain["model"]["init_from"] = str(parents[0])
@@ -227,7 +229,7 @@ def _run_stages(session: Session, checkpoint: Path | None) -> None:
         plain = session.settings.plain
         seed_all(session.settings.seed)  # the initial weights do not depend on what the stages before have drawn
         session.module = instantiate(
-            plain["model"], "model", optimizer=plain["optimizer"], scheduler=plain["scheduler"],
+            plain["model"], "model", optimizer=without_origin(plain["optimizer"]), scheduler=plain["scheduler"],
             **session.datamodule.module_arguments(),
         )  # fmt: skip
         session.say("model: " + ", ".join(f"{key} {value}" for key, value in session.module.describe().items()))

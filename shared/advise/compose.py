@@ -11,6 +11,7 @@ from shared.advise.records import Record
 from shared.config import check_config, check_targets, differing_keys, to_plain
 from shared.errors import ConfigError
 from shared.instantiate import instantiate
+from shared.learning_rate import without_origin
 
 _NOT_CARRIED = ("resume",)
 
@@ -135,7 +136,7 @@ def _check(plain: dict[str, Any], changes: Sequence[str]) -> None:
     settings = check_config(plain)
     check_targets(settings, ENGINE_SETS)
     check_callbacks(settings)
-    optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(2, 2))], plain["optimizer"])
+    optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(2, 2))], without_origin(plain["optimizer"]))
     build_scheduler(optimizer, plain["scheduler"], total_steps=1000, steps_per_epoch=10)
     for key in ("batch_size", "eval_batch_size"):
         if int(plain["data"].get(key, 1)) < 1:

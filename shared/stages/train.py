@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
 from shared.callbacks.interruption import InterruptGuard
 from shared.callbacks.nan_guard import NanGuard
+from shared.callbacks.rehearsal import LIMITS, Rehearsal
 from shared.callbacks.run_log import RunLog
 from shared.callbacks.step_seed import StepSeed
 from shared.callbacks.stop_stays import StopStays
@@ -80,6 +81,13 @@ def train(session: Session, named_checkpoint: Path | None) -> None:
     samples = (steps - (step or 0)) * session.trainer.accumulate_grad_batches * session.datamodule.batch_size
     spent = {"seconds": round(time.monotonic() - began, 2), "samples": samples}
     session.run.mark_done("fit", {"epochs": session.trainer.current_epoch, "steps": steps, **spent})
+    rehearsal = session.callback(Rehearsal)
+    if rehearsal is not None:
+        session.warn(
+            f"this was a rehearsal: {rehearsal.num_steps} steps with learning rate 0 on {LIMITS['limit_train_batches']} "
+            f"batches an epoch left all {rehearsal.num_parameters} parameter tensors as they were, bit by bit; its "
+            "scores are those of the first weights on parts of the folds"
+        )
 
 
 def build_trainer(session: Session, resume_step: int | None) -> Trainer:
@@ -92,8 +100,9 @@ def build_trainer(session: Session, resume_step: int | None) -> Trainer:
         where = {"save_dir": str(session.run.path), "name": "tb", "version": ""}
         loggers.append(instantiate(node, f"logger.{name}", **where, **purge))
     callbacks = [*_own_callbacks(session), *_configured_callbacks(session)]
+    rehearsed = LIMITS if session.settings.runtime.rehearse else {}
     return instantiate(
-        plain["trainer"], "trainer",
+        plain["trainer"] | rehearsed, "trainer",
         callbacks=callbacks, enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=str(session.run.path),
     )  # fmt: skip
@@ -114,6 +123,8 @@ def _own_callbacks(session: Session) -> list[Callback]:
         ModelCheckpoint(folder, filename="best", save_top_k=1, **chosen),
         ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, **shared),
     ]
+    if runtime.rehearse:
+        callbacks.append(Rehearsal())
     if runtime.keep_top:
         callbacks.append(_TopCheckpoints(folder / "top", filename="{epoch:04d}", save_top_k=runtime.keep_top, **chosen))
     return callbacks
