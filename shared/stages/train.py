@@ -84,9 +84,9 @@ def train(session: Session, named_checkpoint: Path | None) -> None:
     rehearsal = session.callback(Rehearsal)
     if rehearsal is not None:
         session.warn(
-            f"this was a rehearsal: {rehearsal.num_steps} steps with learning rate 0, "
-            f"{LIMITS['limit_train_batches']} an epoch, left all {rehearsal.num_parameters} parameter tensors as they were, bit by bit; its scores are "
-            "those of the first weights on parts of the folds"
+            f"this was a rehearsal: {rehearsal.num_steps} steps with learning rate 0 left all "
+            f"{rehearsal.num_parameters} parameter tensors as they were, bit by bit; its scores are those of the first "
+            "weights on parts of the folds"
         )
 
 
