@@ -119,14 +119,17 @@ class FoldedDataModule(LightningDataModule):
             raise DataError(f"the data set has the classes {self.index.classes}; the network {arguments['classes']}")
 
     def baselines(self, fit_rows: NDArray[np.int64], test_rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        """Simple models that the network must beat, for data sets whose targets are curves.
+        """Simple models that the network must beat: rows of the report's baselines, fitted on train after the fit.
+
+        A data set that overrides this slot has that use of train recorded in its ledger; nobody else has.
 
         Args:
             fit_rows: Rows to fit them on, those of train.
             test_rows: (M,) rows to predict.
 
         Returns:
-            Name -> (M, ...) predictions in the target's shape.
+            Name -> probabilities (M, classes) whose rows sum to 1; where the targets are curves, predictions (M, ...)
+            in the target's shape.
         """
         return {}
 

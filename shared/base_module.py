@@ -43,7 +43,8 @@ class BaseModule(LightningModule):
 
         Returns:
             {"loss", "logits" or "prediction", "target", "sample_index"}, and "baselines" {name: logits} where the pass
-            yields them.
+            yields them. A network of classes that predicts numbers as well adds "heads" {name: {"prediction": (B, D) in
+            [0, 1], "target": (B, D), "mask": (B, D) bool, True where there is a target}}, see `head_names`.
         """
 
     def module_groups(self) -> dict[str, tuple[str, ...]]:
@@ -72,6 +73,10 @@ class BaseModule(LightningModule):
             `output_shape`: the shape of one prediction as the network gives it.
         """
         return None
+
+    def head_names(self) -> dict[str, tuple[str, ...]]:
+        """Head -> names of its D numbers, of every head that the steps return; none for most networks."""
+        return {}
 
     def checks(self, prediction: Tensor) -> dict[str, Tensor]:
         """By how much predictions break what no target can break, such as a law of physics.

@@ -116,7 +116,7 @@ def _module(settings: Settings, hyper_parameters: dict[str, Any]) -> BaseModule:
     """The module of the configuration with the sizes that the data gave it, its first weights not loaded again."""
     node = settings.plain["model"]
     overrides = resolve_target(node, "model").loading_overrides
-    extra = {key: value for key, value in hyper_parameters.items() if key not in node}
+    extra = {key: value for key, value in hyper_parameters.items() if key not in node and key not in overrides}
     module = instantiate(node | overrides, "model", **extra)
     assert isinstance(module, BaseModule)
     return module

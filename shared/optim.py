@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -18,41 +19,55 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
 )
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, TrainingError
+from shared.low_memory_optim import FactoredAdamW, adamw_8bit
 
 # These two names mean torch's own classes with torch's own defaults; timm's `sgd` is Nesterov with momentum 0.9.
 _TORCH_OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+# For weights in half precision; what they cost is told in bench/redheart_memory.py.
+_LOW_MEMORY_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adamw_8bit": adamw_8bit,
+    "adamw_factored": FactoredAdamW,
+}
+LR_SCALE = "lr_scale"
+"""Key of a parameter group: its rate as a multiple of `optimizer.lr`, kept by every schedule."""
 _OWN_OPTIMIZER_KEYS = ("name", "lr", "weight_decay", "decay_norm_and_bias")
 _NOT_FROM_CONFIG = {"self", "params", "lr", "weight_decay", "kwargs"}
 
 
 def build_optimizer(
-    parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]], config: Mapping[str, Any]
+    parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]],
+    config: Mapping[str, Any],
+    lr_scale: Callable[[str], float] | None = None,
 ) -> Optimizer:
     """Build an optimiser.
 
     Args:
         parameters: Parameters or `named_parameters()`; frozen ones are left out. With names, every `*.bias` counts as
             a bias; without, what has at most one dimension.
-        config: `name` (`adamw`, `sgd`, or one of `timm.optim.list_optimizers()`), `lr` > 0, and optionally
-            `weight_decay` >= 0 (default 0), `decay_norm_and_bias` (default false: no weight decay on norms and biases)
-            and any argument of the optimiser's own, such as `betas`. `lr_from` must have been resolved before.
+        config: `name` (`adamw`, `sgd`, `adamw_8bit`, `adamw_factored`, or one of `timm.optim.list_optimizers()`), `lr`
+            > 0, and optionally `weight_decay` >= 0 (default 0), `decay_norm_and_bias` (default false: no weight decay
+            on norms and biases) and any argument of the optimiser's own, such as `betas`. `lr_from` must have been
+            resolved before.
+        lr_scale: Name of a parameter -> its rate as a multiple of `lr`, above 0; needs names. None: `lr` for all.
 
     Returns:
-        The optimiser, with one parameter group, or two where norms and biases go without weight decay.
+        The optimiser, with one parameter group, or two where norms and biases go without weight decay; with `lr_scale`
+        so many for each rate, the highest first.
 
     Raises:
         ConfigError: On an unknown name or key (naming the nearest), a missing one, or a value out of range.
         ValueError: If there is nothing to train.
     """
-    name = _name(config, [*_TORCH_OPTIMIZERS, *map(str, list_optimizers())], "optimizer")
+    known = [*_TORCH_OPTIMIZERS, *_LOW_MEMORY_OPTIMIZERS, *map(str, list_optimizers())]
+    name = _name(config, known, "optimizer")
     factory, own_keys = _optimizer_factory(name)
     _check_keys(config, [*_OWN_OPTIMIZER_KEYS, *own_keys], "optimizer")
     lr = _number(config, "lr", "optimizer", above=0.0)
     weight_decay = _number(config, "weight_decay", "optimizer", at_least=0.0, default=0.0)
     decay_all = _flag(config, "decay_norm_and_bias", "optimizer", default=False)
     options = {key: _plain(value) for key, value in config.items() if key not in _OWN_OPTIMIZER_KEYS}
-    groups = _parameter_groups(parameters, weight_decay, decay_all)
+    groups = _parameter_groups(parameters, weight_decay, decay_all, lr, lr_scale)
     try:
         return factory(groups, lr=lr, weight_decay=weight_decay, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
@@ -99,6 +114,31 @@ def build_scheduler(
     return {"scheduler": builder(optimizer, config, steps, steps_per_epoch), "interval": "step"}
 
 
+def check_parameter_groups(optimizer: Optimizer, named: Iterable[tuple[str, Tensor]]) -> None:
+    """See that an optimiser trains each parameter that asks for it, once, and nothing else.
+
+    Args:
+        optimizer: Built from parameters of the module.
+        named: `named_parameters()` of the module.
+
+    Raises:
+        TrainingError: Naming a trainable parameter that stands in no group or in two, or counting those of the
+            optimiser that the module does not have.
+    """
+    seen = Counter(id(tensor) for group in optimizer.param_groups for tensor in group["params"])
+    trainable = {name: tensor for name, tensor in named if tensor.requires_grad}
+    for name, tensor in trainable.items():
+        if seen[id(tensor)] != 1:
+            raise TrainingError(
+                f"parameter {name} is trainable and stands in {seen[id(tensor)]} groups of the optimiser, allowed: in "
+                "exactly 1"
+            )
+    owned = {id(tensor) for tensor in trainable.values()}
+    strays = [t for group in optimizer.param_groups for t in group["params"] if t.requires_grad and id(t) not in owned]
+    if strays:
+        raise TrainingError(f"the optimiser has {len(strays)} trainable parameters that the module does not have")
+
+
 def _constant(optimizer: Optimizer, config: Mapping[str, Any], total_steps: int, steps_per_epoch: int) -> LRScheduler:
     return ConstantLR(optimizer, factor=1.0, total_iters=1)
 
@@ -110,7 +150,16 @@ def _cosine_warm_restarts(
     growth = _number(config, "T_mult", "scheduler", at_least=1, whole=True, default=1)
     eta_min = _eta_min(optimizer, config)
     # In steps: the rate falls smoothly and equals the epoch-wise schedule at the start of every epoch.
-    return CosineAnnealingWarmRestarts(optimizer, T_0=int(first) * steps_per_epoch, T_mult=int(growth), eta_min=eta_min)
+    return _ScaledRestarts(optimizer, T_0=int(first) * steps_per_epoch, T_mult=int(growth), eta_min=eta_min)
+
+
+class _ScaledRestarts(CosineAnnealingWarmRestarts):
+    """torch's schedule with the floor scaled like the rate, so that a group keeps its multiple of the base rate."""
+
+    def get_lr(self) -> list[float | Tensor]:
+        share = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        floors = [self.eta_min * group.get(LR_SCALE, 1.0) for group in self.optimizer.param_groups]
+        return [floor + (base - floor) * share for floor, base in zip(floors, self.base_lrs, strict=True)]
 
 
 def _warmup_cosine(
@@ -123,7 +172,8 @@ def _warmup_cosine(
     start = _number(config, "warmup_start", "scheduler", at_least=0.0, default=1 / (warmup_steps + 1))
     if start > 1:
         raise ConfigError(f"scheduler.warmup_start is {start:g}, allowed: a share of the base rate, 0 to 1")
-    floors = [_eta_min(optimizer, config) / float(group["lr"]) for group in optimizer.param_groups]
+    floor = _eta_min(optimizer, config)
+    floors = [floor * group.get(LR_SCALE, 1.0) / float(group["lr"]) for group in optimizer.param_groups]
     return LambdaLR(optimizer, [_warmup_cosine_factor(warmup_steps, total_steps, start, floor) for floor in floors])
 
 
@@ -161,6 +211,9 @@ _SCHEDULERS: dict[str, tuple[_Builder, tuple[str, ...], bool]] = {
 
 def _optimizer_factory(name: str) -> tuple[Callable[..., Optimizer], list[str]]:
     """Return the function that builds `name` and the keys that are its own."""
+    if name in _LOW_MEMORY_OPTIMIZERS:
+        builder = _LOW_MEMORY_OPTIMIZERS[name]
+        return builder, _own_keys(builder)
     if name in _TORCH_OPTIMIZERS:
         torch_class = _TORCH_OPTIMIZERS[name]
         return torch_class, _own_keys(torch_class)
@@ -181,24 +234,31 @@ def _own_keys(function: Callable[..., Any]) -> list[str]:
 
 
 def _parameter_groups(
-    parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]], weight_decay: float, decay_all: bool
+    parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]],
+    weight_decay: float,
+    decay_all: bool,
+    lr: float,
+    lr_scale: Callable[[str], float] | None,
 ) -> list[dict[str, Any]]:
-    """Split into what decays and what does not; a group that would be empty is left out."""
+    """Split by rate and by what decays and what does not; a group that would be empty is left out."""
     named = [item if isinstance(item, tuple) else ("", item) for item in parameters]
     named = [(name, tensor) for name, tensor in named if tensor.requires_grad]
     if not named:
         raise ValueError("no parameter requires a gradient, so there is nothing to optimise")
-    if decay_all or weight_decay == 0:
-        return [{"params": [tensor for _, tensor in named], "weight_decay": weight_decay}]
-    spared = [tensor.ndim <= 1 or name.endswith(".bias") for name, tensor in named]
-    groups = [
-        {
-            "params": [tensor for (_, tensor), spare in zip(named, spared, strict=True) if not spare],
-            "weight_decay": weight_decay,
-        },
-        {"params": [tensor for (_, tensor), spare in zip(named, spared, strict=True) if spare], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    members: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
+    for name, tensor in named:
+        decays = decay_all or not (tensor.ndim <= 1 or name.endswith(".bias"))
+        scale = 1.0 if lr_scale is None else float(lr_scale(name))
+        if not 0 < scale < math.inf:
+            raise ValueError(f"the learning rate's multiple for {name} is {scale}, allowed: above 0")
+        members[scale, weight_decay if decays else 0.0].append(tensor)
+    # The base rate first: logs show the first group's.
+    order = sorted(members, key=lambda key: (key[0] != 1.0, -key[0], -key[1]))
+    groups: list[dict[str, Any]] = [{"params": members[key], "weight_decay": key[1]} for key in order]
+    if lr_scale is not None:
+        for group, (scale, _) in zip(groups, order, strict=True):
+            group |= {"lr": lr * scale, LR_SCALE: scale}
+    return groups
 
 
 def _name(config: Mapping[str, Any], allowed: list[str], root: str) -> str:
@@ -255,7 +315,7 @@ def _flag(config: Mapping[str, Any], key: str, root: str, *, default: bool) -> b
 def _eta_min(optimizer: Optimizer, config: Mapping[str, Any]) -> float:
     """Return the lowest rate; above the base rate the 'decay' would be a rise."""
     eta_min = _number(config, "eta_min", "scheduler", at_least=0.0, default=0.0)
-    lowest = min(float(group["lr"]) for group in optimizer.param_groups)
+    lowest = min(float(group["lr"]) / group.get(LR_SCALE, 1.0) for group in optimizer.param_groups)
     if eta_min > lowest:
         raise ConfigError(f"scheduler.eta_min is {eta_min:g}, allowed: at most the learning rate, {lowest:g}")
     return eta_min

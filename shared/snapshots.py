@@ -104,7 +104,7 @@ class SnapshotStore:
         """The file of an earlier snapshot with these tensors, unless something has shortened or removed it."""
         entry = self.record(epoch)["groups"].get(group)
         path = self.path(epoch) / f"{group}.safetensors"
-        if entry is None or entry["sha256"] != sha256:
+        if entry is None or entry["sha256"] != sha256 or entry.get("thinned"):
             return None
         return path if path.is_file() and path.stat().st_size == entry["bytes"] else None
 
@@ -114,6 +114,8 @@ class SnapshotStore:
 
     def record(self, epoch: int) -> dict[str, Any]:
         """The whole metrics.json of a snapshot: schema, epoch, step, metrics, and per group sha256, bytes, same_as.
+
+        A group whose file was thinned out has "thinned": true as well.
 
         Raises:
             CheckpointError: If there is no such snapshot, or the file is not its record.
@@ -163,6 +165,8 @@ class SnapshotStore:
         path = self.path(epoch) / f"{group}.safetensors"
         if group not in entries:
             raise CheckpointError(f"snapshot {path.parent} has no module group {group}; it has {', '.join(entries)}")
+        if entries[group].get("thinned"):
+            raise CheckpointError(f"snapshot {path.parent} no longer has the module group {group}: it was thinned out")
         size = path.stat().st_size if path.is_file() else None
         if size != entries[group]["bytes"]:
             found = "it is missing" if size is None else f"it has {size} bytes, {entries[group]['bytes']} were written"
@@ -184,14 +188,54 @@ class SnapshotStore:
         return part
 
     def fault(self, epoch: int) -> str | None:
-        """What is wrong with a snapshot, as a sentence, or None; looks at names and sizes of its files only."""
+        """What is wrong with a snapshot, as a sentence, or None; looks at names and sizes of its files only.
+
+        A group that was thinned out is no fault.
+        """
         try:
             entries = self.record(epoch)["groups"]
             for group in entries if self.groups is None else self.groups.names:
-                self._entry(epoch, group, entries)
+                if not entries.get(group, {}).get("thinned"):
+                    self._entry(epoch, group, entries)
         except CheckpointError as error:
             return str(error)
         return None
+
+    def has(self, epoch: int, group: str) -> bool:
+        """Whether a snapshot still has a group's file; False also for a group that its record does not know.
+
+        Raises:
+            CheckpointError: As `record`.
+        """
+        entry = self.record(epoch)["groups"].get(group)
+        return entry is not None and not entry.get("thinned")
+
+    def is_whole(self, epoch: int) -> bool:
+        """Whether none of a snapshot's groups was thinned out, so that it is a network by itself.
+
+        Raises:
+            CheckpointError: As `record`.
+        """
+        return not any(entry.get("thinned") for entry in self.record(epoch)["groups"].values())
+
+    def thin_group(self, group: str, keep: Collection[int]) -> list[int]:
+        """Remove one group's file from all complete snapshots but some; their values and other groups stay.
+
+        Returns:
+            The epochs whose snapshot has lost it, by this call or one before.
+        """
+        found = []
+        for epoch in self.epochs():
+            record = self.record(epoch)
+            entry = record["groups"].get(group)
+            if entry is None or (epoch in keep and not entry.get("thinned")):
+                continue
+            if not entry.get("thinned"):
+                entry["thinned"] = True
+                write_json(self.path(epoch) / METRICS, record)  # first: a file too many is no fault, a missing one is
+            (self.path(epoch) / f"{group}.safetensors").unlink(missing_ok=True)
+            found.append(epoch)
+        return found
 
     def remove(self, epoch: int) -> None:
         """Remove a snapshot, or what is left of one; links of later snapshots to its files stay whole."""

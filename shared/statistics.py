@@ -5,7 +5,7 @@ one zero, so a statistic that is vectorised over rows of weights serves both, an
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,6 +15,9 @@ from scipy.special import stdtrit
 
 Statistic: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Maps group weights (D, G) to values (D,), NaN where a row of weights leaves the statistic undefined."""
+
+Statistics: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Maps group weights (D, G) to K values for each row, (D, K), each as that of a `Statistic`."""
 
 MIN_GROUPS = 6  # below, an interval would rest on a handful of numbers: there is none
 MIN_GROUPS_BOOTSTRAP = 30  # below, percentiles are too narrow; t over jackknife pseudo-values widens with few groups
@@ -99,19 +102,67 @@ def estimate(
         >>> round(found.value, 3), round(found.lo, 3), round(found.hi, 3)
         (0.8, 0.652, 0.948)
     """
+    bounds = (statistic.lowest, statistic.highest) if isinstance(statistic, BoundedStatistic) else (-np.inf, np.inf)
+
+    def column(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _evaluate(statistic, weights)[:, None]
+
+    return estimate_many(column, [bounds], num_groups, seed=seed, draws=draws, level=level)[0]
+
+
+def estimate_many(
+    statistics: Statistics,
+    bounds: Sequence[tuple[float, float]],
+    num_groups: int,
+    *,
+    seed: int = 0,
+    draws: int = 2000,
+    level: float = 0.95,
+) -> list[Estimate]:
+    """Many statistics of the same groups, each as `estimate` gives it, from one set of draws.
+
+    Drawing 2,000 times among thousands of groups takes longer than most scores; here it is done once for all of them.
+
+    Args:
+        statistics: Maps weights (D, G) to (D, K).
+        bounds: K pairs (lowest, highest) that a statistic can reach; its interval is cut to them.
+        num_groups: G.
+        seed: As in `estimate`.
+        draws: As in `estimate`.
+        level: As in `estimate`.
+
+    Returns:
+        K estimates.
+
+    Raises:
+        ValueError: If a setting is out of range, or the statistics do not return K values per row of weights.
+    """
     _check_settings(num_groups, draws, level)
-    value = float(_evaluate(statistic, np.ones((1, num_groups)))[0])
+    values = _table(statistics, np.ones((1, num_groups)), len(bounds))[0]
+    if num_groups < MIN_GROUPS or not np.isfinite(values).any():
+        return [_without_interval(float(value), num_groups) for value in values]
+    few = num_groups < MIN_GROUPS_BOOTSTRAP
+    if few:
+        others = _table(statistics, np.ones((num_groups, num_groups)) - np.eye(num_groups), len(bounds))
+    else:
+        others = np.concatenate([_table(statistics, w, len(bounds)) for w in _draws(num_groups, seed, draws)])
+    found = []
+    for value, column, (lowest, highest) in zip(values.tolist(), others.T, bounds, strict=True):
+        if not math.isfinite(value):
+            found.append(_without_interval(value, num_groups))
+            continue
+        lo, hi, method = _jackknife(column, value, level) if few else _percentiles(column, level)
+        if lo is not None and hi is not None:
+            lo, hi = (float(np.clip(end, lowest, highest)) for end in (lo, hi))
+        found.append(Estimate(value, lo, hi, num_groups, method))
+    return found
+
+
+def _without_interval(value: float, num_groups: int) -> Estimate:
+    """What is said of a statistic that is undefined, or of too few groups."""
     if not math.isfinite(value):
         return Estimate(math.nan, None, None, num_groups, "no interval: undefined on these data")
-    if num_groups < MIN_GROUPS:
-        return Estimate(value, None, None, num_groups, f"no interval: {_counted(num_groups, 'group')}")
-    if num_groups < MIN_GROUPS_BOOTSTRAP:
-        lo, hi, method = _jackknife(statistic, value, num_groups, level)
-    else:
-        lo, hi, method = _bootstrap(statistic, num_groups, seed, draws, level)
-    if lo is not None and hi is not None and isinstance(statistic, BoundedStatistic):
-        lo, hi = (float(np.clip(end, statistic.lowest, statistic.highest)) for end in (lo, hi))
-    return Estimate(value, lo, hi, num_groups, method)
+    return Estimate(value, None, None, num_groups, f"no interval: {_counted(num_groups, 'group')}")
 
 
 def estimate_difference(
@@ -137,11 +188,9 @@ def estimate_difference(
     return estimate(difference, num_groups, seed=seed, draws=draws, level=level)
 
 
-def _jackknife(
-    statistic: Statistic, value: float, num_groups: int, level: float
-) -> tuple[float | None, float | None, str]:
-    """The t interval over pseudo-values G * value - (G - 1) * value without group g."""
-    replicates = _evaluate(statistic, np.ones((num_groups, num_groups)) - np.eye(num_groups))
+def _jackknife(replicates: NDArray[np.float64], value: float, level: float) -> tuple[float | None, float | None, str]:
+    """The t interval over pseudo-values G * value - (G - 1) * value without group g, from the latter, (G,)."""
+    num_groups = len(replicates)
     undefined = int(np.sum(~np.isfinite(replicates)))
     if undefined:
         return None, None, f"no interval: undefined without {undefined} of the {num_groups} groups"
@@ -151,18 +200,19 @@ def _jackknife(
     return centre - half, centre + half, "t interval over jackknife pseudo-values" + _note(np.ptp(replicates))
 
 
-def _bootstrap(
-    statistic: Statistic, num_groups: int, seed: int, draws: int, level: float
-) -> tuple[float | None, float | None, str]:
-    """The percentile interval over draws of G groups with replacement."""
+def _draws(num_groups: int, seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
+    """Weights (D, G) of the draws of G groups with replacement, in chunks that fit into memory."""
     rng = np.random.default_rng(seed)
     chunk = max(1, _WEIGHTS_PER_CHUNK // num_groups)
     equal = np.full(num_groups, 1.0 / num_groups)
     # Rows are drawn one after the other, so the cut into chunks does not change them.
-    sizes = [min(chunk, draws - start) for start in range(0, draws, chunk)]
-    values = np.concatenate(
-        [_evaluate(statistic, rng.multinomial(num_groups, equal, size=size).astype(np.float64)) for size in sizes]
-    )
+    for start in range(0, draws, chunk):
+        yield rng.multinomial(num_groups, equal, size=min(chunk, draws - start)).astype(np.float64)
+
+
+def _percentiles(values: NDArray[np.float64], level: float) -> tuple[float | None, float | None, str]:
+    """The percentile interval over the values of all draws, (D,)."""
+    draws = len(values)
     defined = values[np.isfinite(values)]
     undefined = draws - len(defined)
     if undefined > MAX_UNDEFINED_SHARE * draws:
@@ -170,6 +220,17 @@ def _bootstrap(
     lo, hi = np.quantile(defined, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     dropped = f" ({undefined} undefined, dropped)" if undefined else ""
     return float(lo), float(hi), f"group bootstrap, {draws} draws{dropped}" + _note(np.ptp(defined))
+
+
+def _table(statistics: Statistics, weights: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """The values (D, K) as float64, after a look at their shape."""
+    values = np.asarray(statistics(weights), dtype=np.float64)
+    if values.shape != (len(weights), count):
+        raise ValueError(
+            f"statistics returned shape {values.shape} for weights {weights.shape}; it must be "
+            f"({len(weights)}, {count})"
+        )
+    return values
 
 
 def _evaluate(statistic: Statistic, weights: NDArray[np.float64]) -> NDArray[np.float64]:

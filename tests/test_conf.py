@@ -40,6 +40,9 @@ MANDATORY = {
     "battery_ct": ["data.root=somewhere"],
     "pillsnap_folder": ["data.root=somewhere"],
     "photos": ["data.root=somewhere"],
+    "redheart_stories": ["data.root=somewhere"],
+    "local_path": ["data.encoder.path=somewhere"],
+    "hub": ["data.encoder.model=somebody/model", "data.encoder.revision=main"],
     "spectra_files": ["data.struct_files=[a.npy]", "data.spectra_files=[b.npy]"],
 }
 
@@ -81,6 +84,11 @@ def test_shared_options_compose(group, option):
     check("battery", f"{group}={option}")
 
 
+@pytest.mark.parametrize("encoder", options("encoder"))
+def test_encoders_compose(encoder):
+    assert check("redheart", f"encoder={encoder}", *MANDATORY.get(encoder, [])).plain["data"]["encoder"]["name"]
+
+
 @pytest.mark.parametrize("primary", PRIMARIES)
 @pytest.mark.parametrize("name", options("debug"))
 def test_debug_overlays_compose(primary, name):
@@ -105,6 +113,8 @@ def test_an_unknown_key_in_a_file_is_an_error_that_names_the_nearest():
     [
         ("battery", "data=battery_ct", r"data\.root"),
         ("pillsnap", "data=pillsnap_folder", r"data\.root"),
+        ("redheart", "data=redheart_stories", r"data\.root"),
+        ("redheart", "encoder=local_path", r"data\.encoder\.path"),
         ("spectra", "data=spectra_files", r"data\.s\w+_files"),
     ],
 )
@@ -119,7 +129,7 @@ def test_callbacks_are_switched_off_by_name():
 
 
 def test_every_file_is_reached_by_a_test_here():
-    tested = {"experiment", "debug", "base", *PROJECT_GROUPS, *SHARED_GROUPS}
+    tested = {"experiment", "debug", "base", "encoder", *PROJECT_GROUPS, *SHARED_GROUPS}
     assert {path.name for path in CONF.iterdir() if path.is_dir() and not path.name.startswith("__")} == tested
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         assert compose("battery").paths.outputs == "outputs"

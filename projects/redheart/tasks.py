@@ -1,7 +1,7 @@
 """What the network says about a story: four tasks, their sizes, and the names of their numbers."""
 
 EMOTIONS: tuple[str, ...] = ("joy", "sadness", "anger", "fear", "disgust", "surprise", "neutral")
-"""Names of the labels 0 to 6. The reference work never names them: these are ours, and `data.emotions` may say others."""
+"""Names of the labels 0 to 6. The reference work never names them: these are ours."""
 
 BENTHAM_SCORES: tuple[str, ...] = (
     "intensity", "duration", "certainty", "propinquity", "fecundity", "purity", "extent", "moral_value",

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +12,29 @@ from numpy.typing import NDArray
 
 from shared.errors import TrainingError
 
+HEAD_PARTS = ("prediction", "target", "mask")
+
+
+class HeadPass(NamedTuple):
+    """What one head said in a pass: D numbers in [0, 1] of each sample.
+
+    Attributes:
+        prediction: (N, D).
+        target: (N, D), anything where masked.
+        mask: (N, D) bool, True where there is a target.
+    """
+
+    prediction: NDArray[np.float64]
+    target: NDArray[np.float64]
+    mask: NDArray[np.bool_]
+
 
 class CollectOutputs(Callback):
     """Keeps outputs of the network and of its baselines, targets, domains and sample rows of one pass.
 
     Works with any module whose step returns {"logits" or "prediction", "target", "sample_index"} and optionally
-    "baselines" {name: the same}. The domain is taken from the batch.
+    "baselines" {name: the same} and "heads" {name: {"prediction", "target", "mask"}}, numbers in [0, 1] that it says
+    beside the main classes, see `BaseModule.shared_step`. The domain is taken from the batch.
 
     Attributes:
         seconds: Time spent in the steps, without loading; on an accelerator the kernels still running are waited for.
@@ -51,6 +68,9 @@ class CollectOutputs(Callback):
         self._keep("domain", batch.get("domain", torch.zeros_like(outputs["sample_index"])))
         for name, values in outputs.get("baselines", {}).items():
             self._keep(f"{kind}/{name}", values)
+        for name, head in outputs.get("heads", {}).items():
+            for part in HEAD_PARTS:
+                self._keep(f"head/{name}/{part}", head[part])
 
     def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier pass."""
@@ -120,6 +140,24 @@ class CollectOutputs(Callback):
         return {name: values.reshape(shape).numpy() for name, values in predictions.items()}, target.reshape(
             shape
         ).numpy()
+
+    def heads(self) -> dict[str, HeadPass]:
+        """What the heads beside the main classes said, by name; empty where there are none.
+
+        Raises:
+            TrainingError: If a prediction is not a number in [0, 1], or a head was not in every batch.
+        """
+        names = dict.fromkeys(key.split("/")[1] for key in self._parts if key.startswith("head/"))
+        found = {}
+        for name in names:
+            parts = {part: torch.cat(self._parts[f"head/{name}/{part}"]) for part in HEAD_PARTS}
+            said = parts["prediction"].double()
+            if len(said) != len(self.rows):
+                raise TrainingError(f"the head {name} spoke of {len(said)} of {len(self.rows)} samples; all are needed")
+            if not ((said >= 0.0) & (said <= 1.0)).all():  # NaN is not between them either
+                raise TrainingError(f"the head {name} predicts numbers outside of 0 to 1, or none")
+            found[name] = HeadPass(said.numpy(), parts["target"].double().numpy(), parts["mask"].bool().numpy())
+        return found
 
     def _outputs(self, kind: str) -> dict[str, torch.Tensor]:
         found = {}

@@ -46,6 +46,7 @@ class ParameterCrossover(Callback):
         barrier_points: See there.
         lawa_k: See there.
         cache_mb: See there.
+        variant_rows: See there.
         seed: See there.
         at_fit_end: Act at the end of the fit; else whoever runs the fit calls `run`.
 
@@ -59,8 +60,8 @@ class ParameterCrossover(Callback):
     def __init__(
         self, dirpath: str | None = None, accept: Iterable[Any] | None = None, neighbours: Sequence[int] = (2, 4),
         max_sweeps: int = 3, blocks: int = 10, min_groups_split: int = 40, batch_norm_batches: int = 50,
-        barrier_points: Sequence[float] = (0.25, 0.5, 0.75), lawa_k: int = 5, cache_mb: float = 2048.0, seed: int = 0,
-        at_fit_end: bool = True,
+        barrier_points: Sequence[float] = (0.25, 0.5, 0.75), lawa_k: int = 5, cache_mb: float = 2048.0,
+        variant_rows: bool = False, seed: int = 0, at_fit_end: bool = True,
     ) -> None:  # fmt: skip
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.accept = accept
@@ -68,7 +69,7 @@ class ParameterCrossover(Callback):
         self.settings = CrossoverSettings(
             neighbours=tuple(neighbours), max_sweeps=max_sweeps, blocks=blocks, min_groups_split=min_groups_split,
             batch_norm_batches=batch_norm_batches, barrier_points=tuple(barrier_points), lawa_k=lawa_k,
-            cache_mb=cache_mb, seed=seed,
+            cache_mb=cache_mb, variant_rows=variant_rows, seed=seed,
         )  # fmt: skip
         self.result: CrossoverResult | None = None
 
@@ -178,7 +179,8 @@ def _best_single(trainer: Trainer, sweet_spot: SweetSpotCheckpoint, groups: Modu
             return BestSingle({name: state[name] for name in groups.shapes}, int(checkpoint["epoch"]))
     store, key = sweet_spot.store, sweet_spot.monitor
     sign = 1.0 if sweet_spot.mode == "min" else -1.0
-    values = {epoch: sign * store.metrics(epoch).get(key, math.nan) for epoch in store.epochs()}
+    whole = [epoch for epoch in store.epochs() if store.is_whole(epoch)]
+    values = {epoch: sign * store.metrics(epoch).get(key, math.nan) for epoch in whole}
     known = {epoch: value for epoch, value in values.items() if not math.isnan(value)}
     if not known:
         raise ConfigError(

@@ -47,6 +47,16 @@ class Rehearsal(Callback):
             group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
         self.num_steps += 1
 
+    def findings(self) -> list[str]:
+        """That this was a rehearsal, and what it has proved, for the report."""
+        if self.num_parameters == 0:
+            return []
+        return [
+            f"this was a rehearsal: {self.num_steps} steps with learning rate 0 left all {self.num_parameters} "
+            "parameter tensors as they were, bit by bit; its scores are those of the first weights, on parts of the "
+            "folds"
+        ]
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare.
 

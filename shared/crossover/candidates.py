@@ -38,7 +38,8 @@ class CandidateTable:
         sweet_spot: The sweet-spot assignment.
         variants: It with all groups shifted.
         clipped: Group -> epoch used, where the snapshot of its sweet spot no longer exists or is damaged.
-        singles: Each snapshot among the sources as a whole: the assignment that takes all groups from it.
+        singles: Each snapshot among the sources that has all groups, as a whole: the assignment that takes all from it.
+        single_epochs: Epoch of each of these.
     """
 
     sources: tuple[Source, ...]
@@ -47,6 +48,7 @@ class CandidateTable:
     variants: tuple[Variant, ...]
     clipped: dict[str, int]
     singles: tuple[Assignment, ...] = field(repr=False)
+    single_epochs: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def best_single(self) -> Assignment:
@@ -63,7 +65,7 @@ class CandidateTable:
         """The epoch that an assignment is as a whole, byte for byte; None for a mixture and for the best single."""
         if assignment == self.best_single or assignment not in self.singles:
             return None
-        return self.sources[self.singles.index(assignment) + 1].epoch
+        return self.single_epochs[self.singles.index(assignment)]
 
     def epochs(self, groups: ModuleGroups, assignment: Assignment) -> dict[str, int]:
         """Group -> epoch of its source."""
@@ -86,8 +88,8 @@ def build_candidates(
 ) -> CandidateTable:
     """Collect the candidates; sources with equal bytes in a group count once there, the best single first.
 
-    A neighbour without a snapshot is clipped: the nearest snapshot on that side of the sweet spot stands in, or none
-    where there is none.
+    A group has only the epochs whose file is still there. A neighbour without one is clipped: the nearest on that side
+    of the sweet spot stands in, or none where there is none.
 
     Args:
         groups: The network's groups.
@@ -108,11 +110,14 @@ def build_candidates(
         if missing:
             what = f"groups {', '.join(missing)} have no sweet spot"
         raise ValueError(f"{what}; each of {', '.join(groups.names)} needs one with its snapshot")
-    centres = {name: _nearest(existing, sweet_spots[name]) for name in groups.names}
+    having = {name: [epoch for epoch in existing if store.has(epoch, name)] for name in groups.names}
+    if gone := [name for name, epochs in having.items() if not epochs]:
+        raise ValueError(f"none of the {len(existing)} snapshots in {store.folder} has the group {gone[0]}")
+    centres = {name: _nearest(having[name], sweet_spots[name]) for name in groups.names}
     clipped = {name: epoch for name, epoch in centres.items() if epoch != sweet_spots[name]}
     shifts = sorted({sign * step for step in neighbours for sign in (-1, 1)})
     wanted = {
-        name: [centre, *(epoch for shift in shifts if (epoch := _beside(existing, centre, shift)) is not None)]
+        name: [centre, *(epoch for shift in shifts if (epoch := _beside(having[name], centre, shift)) is not None)]
         for name, centre in centres.items()
     }
     epochs = sorted({epoch for options in wanted.values() for epoch in options})
@@ -122,12 +127,13 @@ def build_candidates(
     )
     variants = []
     for shift in shifts:
-        shifted = {name: _or(_beside(existing, centre, shift), centre) for name, centre in centres.items()}
+        shifted = {name: _or(_beside(having[name], centre, shift), centre) for name, centre in centres.items()}
         assignment = tuple(numbers[name, shifted[name]] for name in groups.names)
         variants.append(Variant(shift, assignment, shifted))
     sweet_spot = tuple(numbers[name, centres[name]] for name in groups.names)
-    singles = tuple(tuple(numbers[name, epoch] for name in groups.names) for epoch in epochs)
-    return CandidateTable(sources, candidates, sweet_spot, tuple(variants), clipped, singles)
+    whole = tuple(epoch for epoch in epochs if all(epoch in having[name] for name in groups.names))
+    singles = tuple(tuple(numbers[name, epoch] for name in groups.names) for epoch in whole)
+    return CandidateTable(sources, candidates, sweet_spot, tuple(variants), clipped, singles, whole)
 
 
 def _sources(
@@ -142,9 +148,8 @@ def _sources(
         record = store.record(epoch)["groups"]
         sources.append(Source(epoch, f"epoch {epoch}", _loader(store, epoch)))
         for name in groups.names:
-            # A snapshot without this group is reported by the store, when the group is read.
-            sha256 = record[name]["sha256"] if name in record else f"missing at {epoch}"
-            numbers[name, epoch] = first.setdefault((name, sha256), number)
+            if store.has(epoch, name):  # equal bytes of a file that is gone would stand for those that are there
+                numbers[name, epoch] = first.setdefault((name, record[name]["sha256"]), number)
     return tuple(sources), numbers
 
 

@@ -20,6 +20,7 @@ from shared.crossover.files import CANDIDATES, FINAL, REPORT, save_state
 from shared.crossover.settings import Batches, BestSingle, CrossoverData, CrossoverSettings
 from shared.crossover.side_effects import CacheError
 from shared.crossover.soups import Progress, build_soups, select_loss
+from shared.crossover.variant_rows import write_variants
 from shared.module_groups import ModuleGroups
 from shared.snapshots import SnapshotStore
 
@@ -128,9 +129,7 @@ def _attempt(
 ) -> CrossoverResult:
     """The procedure with one setting of the cache."""
     started = time.perf_counter()
-    damaged = damaged_snapshots(store)
-    for epoch, fault in damaged.items():
-        say(f"The snapshot of epoch {epoch} is left out: {fault}.")
+    damaged = _damaged(store, say)
     table, no_search = _candidates(groups, store, sweet_spots, best, settings, damaged, say)
 
     def new_evaluator(batches: Batches, cached: bool) -> ChildEvaluator:
@@ -147,13 +146,39 @@ def _attempt(
     if table is not None:
         decider = Decider(new_evaluator, groups, table, best, data, settings, say, progress)
         finding = _search(decider, select, new_evaluator, groups, store, details, say)
+    loss_key = str(sweet_spots.get("keys", {}).get("loss", "val/loss"))
     with select:
         before = select.cost
-        loss_key = str(sweet_spots.get("keys", {}).get("loss", "val/loss"))
         soups, details["soups"] = build_soups(select, groups, store, data.train, settings, progress, loss_key, damaged)
+        variants = _variants(select, groups, table, data.train, settings, out, progress, details)
         details["cost"]["soups"] = _since(select.cost, before)
     details["cost"]["seconds"] = time.perf_counter() - started
-    return _written(groups, table, finding, no_search, best, soups, details, out, say)
+    return _written(groups, table, finding, no_search, best, soups, variants, details, out, say)
+
+
+def _variants(
+    select: ChildEvaluator,
+    groups: ModuleGroups,
+    table: CandidateTable | None,
+    train: Batches | None,
+    settings: CrossoverSettings,
+    out: Path,
+    progress: Progress,
+    details: dict[str, Any],
+) -> dict[str, Path]:
+    """Row -> weights file of the shifted sweet spots, where they are asked for and there are any."""
+    if table is None or not settings.variant_rows:
+        return {}
+    paths, details["variant_rows"] = write_variants(select, groups, table, train, settings, out, progress)
+    return paths
+
+
+def _damaged(store: SnapshotStore, say: Callable[[str], None]) -> dict[int, str]:
+    """Snapshots that cannot be used, told one by one."""
+    damaged = damaged_snapshots(store)
+    for epoch, fault in damaged.items():
+        say(f"The snapshot of epoch {epoch} is left out: {fault}.")
+    return damaged
 
 
 def _candidates(
@@ -216,6 +241,9 @@ def _barriers(
     found = []
     for number in sorted({number for number in decider.table.sweet_spot if number}):
         epoch = sources[number].epoch
+        if not store.is_whole(epoch):
+            say(f"The loss barrier to epoch {epoch} is not known: module groups of its snapshot were thinned out.")
+            continue
         other = groups.join({name: store.load(epoch, name) for name in groups.names})
         barrier = loss_barrier(
             lambda share, other=other: select_loss(select, between(best.state, other, share)),  # type: ignore[misc]
@@ -237,6 +265,7 @@ def _written(
     no_search: str,
     best: BestSingle,
     soups: dict[str, dict[str, Tensor]],
+    variants: Mapping[str, Path],
     details: dict[str, Any],
     out: Path,
     say: Callable[[str], None],
@@ -248,7 +277,7 @@ def _written(
     final, epochs = (finding.child, child_epochs) if finding and accepted else (best.state, whole)
     report = _report(finding, no_search, epochs)
     states = dict(soups) if finding is None else {"crossover": finding.child, **soups}
-    rows = {}
+    rows = dict(variants)
     for row, state in states.items():
         rows[row] = out / CANDIDATES / f"{row}.safetensors"
         members = {"row": row} if row != "crossover" else _origin(groups, child_epochs, row, finding)

@@ -22,6 +22,8 @@ class CrossoverSettings:
         barrier_points: Shares at which the loss between two networks is looked at, each between 0 and 1.
         lawa_k: Snapshots in the average of the latest.
         cache_mb: Budget for kept batches and activations, MB; 0: nothing is kept.
+        variant_rows: Whether the sweet spots, as they are and shifted by the neighbours' distances, are rows of the
+            table too, with the mean of their predictions; that takes a file and a pass over the test fold for each.
         draws: Bootstrap draws of the optimism bill.
         seed: Of the draws and the blocks.
 
@@ -37,6 +39,7 @@ class CrossoverSettings:
     barrier_points: tuple[float, ...] = (0.25, 0.5, 0.75)
     lawa_k: int = 5
     cache_mb: float = 2048.0
+    variant_rows: bool = False
     draws: int = 2000
     seed: int = 0
 

@@ -27,7 +27,7 @@ def build_soups(
     loss_key: str,
     leave_out: Collection[int] = (),
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Make the rows from all snapshots that can be used; none where there is no such snapshot.
+    """Make the rows from all whole snapshots that can be used; none where there is no such snapshot.
 
     Args:
         evaluator: On the select part, entered.
@@ -42,7 +42,7 @@ def build_soups(
     Returns:
         Row -> full state dict, and for crossover.json row -> {members, loss, batch_norm}.
     """
-    epochs = [epoch for epoch in store.epochs() if epoch not in leave_out]
+    epochs = [epoch for epoch in store.epochs() if epoch not in leave_out and store.is_whole(epoch)]
     if not epochs:
         return {}, {}
 

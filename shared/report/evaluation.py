@@ -1,7 +1,7 @@
 """From the probabilities on the test fold to the parts of report.json, each number with its interval by group."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from shared.calibration import confidence_and_hit
 from shared.errors import DataError
 from shared.report.outputs import TestOutputs
+from shared.report.risk_evaluation import risk_coverage_part
+from shared.report.task_evaluation import constant_targets, tasks_part
 from shared.sample_index import SampleIndex
 from shared.scores import MANY_CLASSES, ClassificationScores
 from shared.splits import MOST_ABSENT_BY_NAME
@@ -38,6 +40,8 @@ class Evaluation:
         per_group: Part of the fold ("all", "axis=x", a named subset) to its size, accuracy and f1_macro of final and
             the baselines there, paired differences, and the mean confidence of right and of wrong answers.
         warnings: What the reader must know about these numbers.
+        risk_coverage: What final errs when it answers only where it is sure, see `risk_coverage_part`.
+        tasks: The numbers predicted beside the classes, by head, see `tasks_part`.
     """
 
     models: list[dict[str, Any]]
@@ -45,14 +49,18 @@ class Evaluation:
     per_class: dict[str, dict[str, Any]]
     per_group: dict[str, dict[str, Any]]
     warnings: list[str]
+    risk_coverage: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the four parts under their keys of report.json; warnings are for the caller to add to the others."""
+        """Return the parts under their keys of report.json; warnings are for the caller to add to the others."""
         parts = {
             "models": self.models,
             "baselines": self.baselines,
             "per_class": self.per_class,
             "per_group": self.per_group,
+            "risk_coverage": self.risk_coverage,
+            "tasks": self.tasks,
         }
         return {key: value for key, value in parts.items() if value}
 
@@ -120,7 +128,9 @@ def evaluate_classification(
             name: column | _part(outputs, group, mask, (FINAL, *baselines), intervals)
             for name, (mask, column) in parts.items()
         },
-        warnings=_absent_classes(outputs, index),
+        warnings=[*_absent_classes(outputs, index), *constant_targets(outputs.heads)],
+        risk_coverage=risk_coverage_part(outputs.row(FINAL), outputs.target, group, seed=seed, draws=draws),
+        tasks=tasks_part(outputs.heads, group, seed=seed, draws=draws),
     )
 
 

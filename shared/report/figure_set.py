@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from shared.report import figures, figures_curves, figures_rows, figures_sweet_spots, wording
+from shared.report import figures, figures_curves, figures_rows, figures_sweet_spots, figures_tasks, wording
 from shared.report.evaluation import FINAL
 from shared.report.outputs import CurveOutputs, TestOutputs
 
@@ -42,7 +42,7 @@ def report_figures(
         mode: "max" or "min".
         warn_above: The audit's warn line above 0.5.
     """
-    drawn: dict[str, Figure] = {}
+    drawn = _beyond_classes(report)
     if report.get("models") or report.get("baselines"):
         drawn["rows"] = figures_rows.rows_figure(
             report.get("models", []), report.get("baselines", []), wording.main_metric(report)
@@ -68,6 +68,16 @@ def report_figures(
         drawn["confusion"] = figures.confusion_figure(counts, classes)
         drawn["reliability"] = figures.reliability_figure(probs, outputs.target, before=uncalibrated)
         drawn["confidence"] = figures.confidence_figure(probs, outputs.target)
+    return drawn
+
+
+def _beyond_classes(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """Draw when a network of classes is to be trusted, and its other numbers."""
+    drawn = {}
+    if report.get("risk_coverage"):
+        drawn["risk_coverage"] = figures_tasks.risk_coverage_figure(report["risk_coverage"])
+    if report.get("tasks"):
+        drawn["tasks"] = figures_tasks.tasks_figure(report["tasks"])
     return drawn
 
 

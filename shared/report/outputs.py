@@ -1,6 +1,6 @@
 """What the one pass over the test fold leaves behind: outputs of every row of the table on the same samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -9,6 +9,34 @@ from numpy.typing import NDArray
 from shared.curve_scores import CurveAxes
 from shared.errors import DataError
 from shared.sample_index import SampleIndex
+
+
+@dataclass(frozen=True, eq=False)
+class HeadOutputs:
+    """What a head beside the main classes says: D numbers of every sample, each with its own missing targets.
+
+    Attributes:
+        names: Of the D numbers.
+        predictions: Row name ("last", ..., "final") to (N, D) float64 in [0, 1].
+        target: (N, D) float64, anything where masked.
+        mask: (N, D) bool, True where there is a target.
+
+    Raises:
+        DataError: If an array has another shape, or there is no prediction.
+    """
+
+    names: tuple[str, ...]
+    predictions: dict[str, NDArray[np.float64]]
+    target: NDArray[np.float64]
+    mask: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.target), len(self.names))
+        if not self.predictions:
+            raise DataError("a head of the test outputs holds no predictions; at least one row is needed.")
+        for name, values in {**self.predictions, "target": self.target, "mask": self.mask}.items():
+            if values.shape != shape:
+                raise DataError(f"the numbers {name!r} have shape {values.shape}; {shape} is needed.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +49,7 @@ class TestOutputs:
         target: (N,) class codes.
         rows: (N,) distinct rows of the sample index.
         uncalibrated: (N, C) probabilities of final before its calibrator, None where it has none.
+        heads: What the network's other heads say on the same samples, by head.
 
     Raises:
         DataError: If an array has another length, or a sample stands twice.
@@ -32,6 +61,7 @@ class TestOutputs:
     target: NDArray[np.int64]
     rows: NDArray[np.int64]
     uncalibrated: NDArray[np.float64] | None = None
+    heads: dict[str, HeadOutputs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.rows)
@@ -49,6 +79,9 @@ class TestOutputs:
         for name, probs in (self.probs | extra).items():
             if probs.ndim != 2 or len(probs) != count:
                 raise DataError(f"probabilities {name!r} have shape {probs.shape}; ({count}, classes) is needed.")
+        for name, head in self.heads.items():
+            if len(head.target) != count:
+                raise DataError(f"the head {name!r} has {len(head.target)} samples; {count} are needed.")
 
     def row(self, name: str) -> NDArray[np.float64]:
         """Return the (N, C) probabilities of one row.

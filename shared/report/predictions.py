@@ -1,6 +1,7 @@
 """predictions.csv: every sample of the tested fold with what the final network said about it."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ def write_predictions(path: Path, index: SampleIndex, outputs: TestOutputs, fold
     """Write one line for each sample of `outputs`, in the order of the index, atomically.
 
     Columns: sample_id, group, fold, each metadata column (empty where missing), label, predicted, and prob_<class> of
-    the final network.
+    the final network; then for each number of each other head `true_<head>_<name>` and `predicted_<head>_<name>`, both
+    empty where there is no target.
 
     Args:
         path: The file, normally predictions.csv in the run directory.
@@ -40,17 +42,38 @@ def write_predictions(path: Path, index: SampleIndex, outputs: TestOutputs, fold
         "label",
         "predicted",
         *(f"prob_{name}" for name in index.classes),
+        *(f"{kind}_{head}_{name}" for head, part in outputs.heads.items() for name in part.names for kind in _KINDS),
     ]
+    of_heads = _head_cells(outputs)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
-        for row, values in zip(outputs.rows[order].tolist(), probs, strict=True):
+        for place, row, values in zip(order.tolist(), outputs.rows[order].tolist(), probs, strict=True):
             meta = _meta(index, row)
             said = index.classes[int(values.argmax())]
             # 17 digits bring back the same double, so scores can be computed again from this file exactly.
             numbers = [f"{value:.17g}" for value in values]
             label = index.classes[index.label[row]]
-            writer.writerow([index.ids[row], index.group_name(row), fold, *meta, label, said, *numbers])
+            start = [index.ids[row], index.group_name(row), fold, *meta, label, said]
+            writer.writerow([*start, *numbers, *of_heads(place)])
+
+
+_KINDS = ("true", "predicted")
+
+
+def _head_cells(outputs: TestOutputs) -> Callable[[int], list[str]]:
+    """Gives the cells of one sample: the true and the predicted value of each number of each head."""
+    pairs = [
+        (head.mask[:, number], head.target[:, number], head.predictions[FINAL][:, number])
+        for head in outputs.heads.values()
+        for number in range(len(head.names))
+    ]
+
+    def cells(place: int) -> list[str]:
+        # Targets and network are of float32: 9 digits bring back the same number.
+        return [f"{values[place]:.9g}" if mask[place] else "" for mask, *both in pairs for values in both]
+
+    return cells
 
 
 def write_curve_predictions(path: Path, index: SampleIndex, outputs: CurveOutputs, fold: str) -> None:

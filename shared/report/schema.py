@@ -80,6 +80,10 @@ def _explain(error: ValidationError) -> str:
             return f"{found}; allowed is text that matches {wanted}"
         case "minimum" | "maximum":
             return f"{found}; allowed is a {error.validator} of {wanted}"
+        case "anyOf":
+            names = [str(name) for form in wanted for name in form.get("enum", ())]
+            patterns = [f"text that matches {form['pattern']}" for form in wanted if "pattern" in form]
+            return f"{found}; allowed are {', '.join([*names, *patterns])}"
         case "minLength":
             return f"{found}; allowed is text of at least {wanted} character"
     return error.message

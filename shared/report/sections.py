@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.report import wording
+from shared.report.cells import cell, interval_note, without_empty_columns
 from shared.report.details import CALIBRATION, CROSSOVER, Details, add_details
 from shared.report.layout import Cell, Section, Table, facts
+from shared.report.sections_tasks import risk_section, tasks_section
 
 Report = Mapping[str, Any]
 
@@ -29,6 +31,8 @@ CAPTIONS: dict[str, str] = {
     "per_class": "F1 of each class with 95 % interval by group.",
     "confusion": "Confusion matrix of the final network: samples, and share of each true class.",
     "reliability": "Reliability diagram: on the diagonal, a confidence means what it says.",
+    "risk_coverage": "Error rate when only the most confident share is answered, with 95 % interval by group.",
+    "tasks": "Spearman's correlation of each predicted number with 95 % interval by group.",
     "confidence": "Confidence of right and wrong answers of the final network.",
     "samples": "Test samples with the smallest, the median and the largest error: true and predicted curves.",
     "per_point": "Error along the axis, final beside the baselines, with 95 % interval by group.",
@@ -47,8 +51,8 @@ def build_sections(report: Report, figures: Iterable[str], details: Details | No
     """
     at_hand = list(figures)
     builders: tuple[Callable[[Report], Section], ...] = (
-        _results, _audit, _parts, _crossover, _curves, _classes, _channels, _checks, _calibration, _data, _cost,
-        _artifacts, _warnings,
+        _results, _audit, _parts, tasks_section, _crossover, _curves, _classes, _channels, _checks, _calibration,
+        risk_section, _data, _cost, _artifacts, _warnings,
     )  # fmt: skip
     sections = []
     for section in (add_details(build(report), details or {}) for build in builders):
@@ -59,23 +63,6 @@ def build_sections(report: Report, figures: Iterable[str], details: Details | No
     if more := tuple(name for name in at_hand if name not in placed):
         sections.append(Section("More figures", figures=more))
     return sections
-
-
-def _cell(estimate: Mapping[str, Any] | None, signed: bool = False, metric: str = "") -> Cell:
-    if estimate is None:
-        return Cell("")
-    return Cell(wording.number(estimate["value"], signed, metric), wording.interval(estimate, signed, metric))
-
-
-def _interval_note(estimates: Iterable[Mapping[str, Any] | None]) -> str:
-    """Say once what the intervals of a table rest on."""
-    found = [entry for entry in estimates if entry is not None and entry["lo"] is not None]
-    if not found:
-        return "No intervals: too few groups."
-    counts = sorted({entry["n_groups"] for entry in found})
-    methods = sorted({entry["method"] for entry in found})
-    span = wording.groups(counts[0]) if len(counts) == 1 else f"{counts[0]:,} to {wording.groups(counts[-1])}"
-    return f"In brackets: 95 % interval over {span}, not over samples ({', '.join(methods)})."
 
 
 def _results(report: Report) -> Section:
@@ -106,20 +93,14 @@ def _scores(
     cells = [
         (
             Cell(row["name"]),
-            *(_cell(row["metrics"].get(key), metric=key) for key in keys),
-            *(_cell(row.get(part, {}).get(metric), signed=True, metric=metric) for _, part, metric in differences),
+            *(cell(row["metrics"].get(key), metric=key) for key in keys),
+            *(cell(row.get(part, {}).get(metric), signed=True, metric=metric) for _, part, metric in differences),
         )
         for row in rows
     ]
     columns = (kind, *(wording.metric_words(key, report) for key in keys), *(words for words, _, _ in differences))
-    note = _interval_note(entry for row in rows for entry in row["metrics"].values())
-    return _without_empty_columns(Table(columns, cells, f"{note} {remark}"))
-
-
-def _without_empty_columns(table: Table) -> Table:
-    kept = [i for i in range(len(table.columns)) if i == 0 or any(row[i].text for row in table.rows)]
-    rows = [tuple(row[i] for i in kept) for row in table.rows]
-    return Table(tuple(table.columns[i] for i in kept), rows, table.note)
+    note = interval_note(entry for row in rows for entry in row["metrics"].values())
+    return without_empty_columns(Table(columns, cells, f"{note} {remark}"))
 
 
 def _audit(report: Report) -> Section:
@@ -135,7 +116,7 @@ def _audit(report: Report) -> Section:
     rows = []
     for row in sorted(audit, key=lambda row: -(row["auroc"] or 0.0)):
         entry = {"value": row["auroc"], "lo": row["lo"], "hi": row["hi"], "n_groups": 0, "method": "no interval"}
-        rows.append((Cell(row["feature"]), _cell(entry), Cell(wording.number(row["p_value"])), Cell(row["verdict"])))
+        rows.append((Cell(row["feature"]), cell(entry), Cell(wording.number(row["p_value"])), Cell(row["verdict"])))
     note = "Defect against normal given the kind; a shortcut is a feature whose interval lies above the warn line."
     table = Table(("feature", "AUROC alone", "p", "verdict"), rows, note)
     return Section("Shortcut audit", text, [table], ("audit",))
@@ -153,8 +134,8 @@ def _parts(report: Report) -> Section:
             Cell(name),
             Cell(f"{parts[name]['n']:,}"),
             Cell(f"{parts[name]['groups']:,}"),
-            *(_cell(parts[name]["rows"].get(row, {}).get(metric)) for row in names),
-            *(_cell(parts[name].get("diff_to_final", {}).get(row, {}).get(metric), signed=True) for row in names),
+            *(cell(parts[name]["rows"].get(row, {}).get(metric)) for row in names),
+            *(cell(parts[name].get("diff_to_final", {}).get(row, {}).get(metric), signed=True) for row in names),
         )
         for name in order
     ]
@@ -162,7 +143,7 @@ def _parts(report: Report) -> Section:
     note = "Differences are paired: both rows on the same groups."
     if metric == "f1_macro":
         note = "Macro-F1 over the classes that occur in the part. " + note
-    tables = [_without_empty_columns(Table(columns, rows, note))] if rows else []
+    tables = [without_empty_columns(Table(columns, rows, note))] if rows else []
     title = f"Parts of the test fold: {', '.join(named)}" if named else "Parts of the test fold"
     return Section(title, tables=tables, figures=("subsets",))
 
@@ -196,10 +177,16 @@ def _curves(report: Report) -> Section:
 def _classes(report: Report) -> Section:
     classes = report.get("per_class", {})
     rows = [
-        (Cell(name), _cell(part["f1"]), _cell(part["precision"]), _cell(part["recall"]), Cell(f"{part['support']:,}"))
+        (
+            Cell(name),
+            cell(part["f1"]),
+            cell(part["precision"]),
+            cell(part["recall"]),
+            Cell(f"{part['support']:,}"),
+        )
         for name, part in classes.items()
     ]
-    note = _interval_note(part["f1"] for part in classes.values())
+    note = interval_note(part["f1"] for part in classes.values())
     tables = [Table(("class", "F1", "precision", "recall", "samples"), rows, note)] if rows else []
     return Section("Classes", tables=tables, figures=("per_class", "confusion"))
 
@@ -208,8 +195,8 @@ def _channels(report: Report) -> Section:
     """Scores of each channel of a predicted curve, and how the error runs along the axis."""
     channels = report.get("per_channel", {})
     keys = list(dict.fromkeys(key for scores in channels.values() for key in scores))
-    rows = [(Cell(name), *(_cell(scores[key], metric=key) for key in keys)) for name, scores in channels.items()]
-    note = _interval_note(entry for scores in channels.values() for entry in scores.values())
+    rows = [(Cell(name), *(cell(scores[key], metric=key) for key in keys)) for name, scores in channels.items()]
+    note = interval_note(entry for scores in channels.values() for entry in scores.values())
     columns = ("channel", *(wording.metric_words(key, report) for key in keys))
     tables = [Table(columns, rows, note)] if rows else []
     return Section("Curves predicted by final", tables=tables, figures=("samples", "per_point", "agreement"))
@@ -218,7 +205,7 @@ def _channels(report: Report) -> Section:
 def _checks(report: Report) -> Section:
     rows = [
         (Cell(check["name"]), Cell(check["row"]), Cell(f"{check['violations']:,} of {check['n']:,}"),
-         _cell(check["share"]), Cell(f"{check['worst']:.2g}"))
+         cell(check["share"]), Cell(f"{check['worst']:.2g}"))
         for check in report.get("checks", [])
     ]  # fmt: skip
     note = "The target's own violations tell about the data or the check; the worst is in the target's unit."
@@ -235,9 +222,9 @@ def _calibration(report: Report) -> Section:
         temperature = f", temperature {part['temperature']:.3f}" if part["temperature"] is not None else ""
         text.append(f"Method: {part['method']}{temperature}. {part['reason']}")
         scores = [key for key in CALIBRATION_SCORES if key in part["after"]]
-        rows = [(Cell(when), *(_cell(part[when][key]) for key in scores)) for when in ("before", "after")]
+        rows = [(Cell(when), *(cell(part[when][key]) for key in scores)) for when in ("before", "after")]
         columns = ("", *(CALIBRATION_SCORES[key] for key in scores))
-        tables.append(Table(columns, rows, _interval_note(part["after"].values())))
+        tables.append(Table(columns, rows, interval_note(part["after"].values())))
         if part["per_group"]:
             keys = list(dict.fromkeys(key for entry in part["per_group"].values() for key in entry))
             group_rows = [
@@ -246,7 +233,7 @@ def _calibration(report: Report) -> Section:
             ]
             tables.append(Table(("group", *keys), group_rows))
     if confidence is not None:
-        rows = [(Cell(f"{which} answers"), _cell(confidence[which])) for which in ("right", "wrong")]
+        rows = [(Cell(f"{which} answers"), cell(confidence[which])) for which in ("right", "wrong")]
         tables.append(Table(("final", "mean confidence"), rows))
     return Section(CALIBRATION, text, tables, figures)
 

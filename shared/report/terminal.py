@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.report import wording
+from shared.report.task_evaluation import COMPARED
 
 _FINAL_METRICS = ("accuracy_top5", "f1_macro", "auroc_macro", "ece", "r2", "rmse", "pearson", "peak_shift")
 
@@ -37,6 +38,7 @@ def summary_table(report: Mapping[str, Any]) -> Table:
     _add_final(table, report)
     _add_networks(table, report)
     _add_classes(table, report)
+    _add_tasks(table, report)
     _add_baselines(table, report)
     _add_subsets(table, report)
     _add_shortcuts(table, report)
@@ -109,6 +111,8 @@ def _add_final(table: Table, report: Mapping[str, Any]) -> None:
     for key in _FINAL_METRICS:
         if key in final["metrics"]:
             _row(table, f"  {wording.metric_words(key, report)}", final["metrics"][key], metric=key)
+    for entry in report.get("risk_coverage", {}).get("coverage_at_risk", []):
+        _row(table, f"  coverage at {100 * entry['risk']:g} % risk", entry["coverage"])
 
 
 def _add_networks(table: Table, report: Mapping[str, Any]) -> None:
@@ -136,6 +140,16 @@ def _add_classes(table: Table, report: Mapping[str, Any]) -> None:
         _heading(table, "R² by channel")
     for name, scores in report.get("per_channel", {}).items():
         _row(table, f"  {name}", scores["r2"])
+
+
+def _add_tasks(table: Table, report: Mapping[str, Any]) -> None:
+    """Two scores of each head beside the main classes, as final has them."""
+    tasks = report.get("tasks", {})
+    if tasks:
+        _heading(table, "predicted numbers, final")
+    for head, part in tasks.items():
+        for metric in COMPARED:
+            _row(table, f"  {head}: {wording.METRIC_NAMES[metric]}", part["rows"]["final"][metric])
 
 
 def _add_baselines(table: Table, report: Mapping[str, Any]) -> None:

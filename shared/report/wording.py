@@ -17,6 +17,7 @@ METRIC_NAMES: dict[str, str] = {
     "mae": "MAE",
     "pearson": "Pearson",
     "peak_shift": "peak shift",
+    "spearman": "Spearman",
 }
 """Metric key to the words that readers see, in the order of the tables."""
 
@@ -68,6 +69,23 @@ def value_with_interval(estimate: Estimate, signed: bool = False, metric: str = 
     """Return value and interval in one piece of text."""
     text = interval(estimate, signed, metric)
     return f"{number(estimate['value'], signed, metric)} {text if text.startswith('[') else f'({text})'}"
+
+
+def coverage_sentence(entry: Mapping[str, Any]) -> str:
+    """Say how much final can answer at a given risk.
+
+    Args:
+        entry: {"risk", "coverage": estimate}, as in `risk_coverage.coverage_at_risk` of report.json.
+    """
+    risk, coverage = f"{100 * entry['risk']:g} %", entry["coverage"]
+    if not coverage["value"]:
+        return f"No threshold on the confidence brings the error rate to {risk} or less."
+    ends = (coverage["lo"], coverage["hi"])
+    span = f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if None not in ends else f" ({interval(coverage)})"
+    return (
+        f"With an error rate of at most {risk}, final can answer {100 * coverage['value']:.1f} %{span} of the samples, "
+        "those that it is surest about; the threshold was found on these very samples."
+    )
 
 
 def groups(count: int) -> str:

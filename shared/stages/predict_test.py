@@ -1,19 +1,23 @@
 """The test: opened once, after weights and calibrator are hashed; all rows of the table come from this opening."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from shared.base_data import FoldedDataModule
+from shared.calibration import ROW_SUM_TOLERANCE
 from shared.callbacks.collect import CollectOutputs, collecting
 from shared.callbacks.ema import ema_of_checkpoint
 from shared.crossover.files import load_state
 from shared.curve_scores import CurveAxes
-from shared.errors import TrainingError
+from shared.errors import DataError, TrainingError
 from shared.final import checkpoint_content, checkpoint_state, final_calibrator, final_sha256, final_state
-from shared.report.outputs import CurveOutputs, TestOutputs
+from shared.report.outputs import CurveOutputs, HeadOutputs, TestOutputs
 from shared.report.predictions import write_curve_predictions, write_predictions
 from shared.session import Session
+from shared.table_rows import ENSEMBLE, members_of_ensemble, model_rows
 from shared.weights import weights_sha256
 
 FINAL = "final"
@@ -70,16 +74,70 @@ def table_states(session: Session) -> dict[str, dict[str, Tensor]]:
 
 
 def _outputs(session: Session, passes: Mapping[str, CollectOutputs]) -> TestOutputs:
-    """Probabilities of every row and of the baselines that final's own pass gave."""
+    """Probabilities of every row, of the baselines of final's own pass, and of simple models fitted on train."""
     final = passes[FINAL]
     probs = {name: collected.probabilities()[""] for name, collected in passes.items()}
+    _add_ensemble(probs)
     uncalibrated = None
     if session.calibrator is not None:
         uncalibrated = probs[FINAL]
         names = session.datamodule.domain_names()
         probs[FINAL] = session.calibrator.probabilities(final.logits()[""], final.domain, names).numpy()
-    baselines = {name: values for name, values in final.probabilities().items() if name}
-    return TestOutputs(probs=probs | baselines, target=final.target, rows=final.rows, uncalibrated=uncalibrated)
+    probs |= {name: values for name, values in final.probabilities().items() if name}
+    for name, values in _simple_models(session, final.rows, probs).items():
+        probs[name] = _checked_probabilities(name, values, probs[FINAL].shape)
+    heads = _heads(session, passes)
+    return TestOutputs(probs=probs, target=final.target, rows=final.rows, uncalibrated=uncalibrated, heads=heads)
+
+
+def _add_ensemble(predictions: dict[str, NDArray[np.float64]]) -> None:
+    """Add the mean of what the shifted sweet spots predict, where these are rows: a network has no such weights."""
+    members = members_of_ensemble(predictions)
+    if len(members) > 1:
+        predictions[ENSEMBLE] = np.mean([predictions[name] for name in members], axis=0)
+
+
+def _heads(session: Session, passes: Mapping[str, CollectOutputs]) -> dict[str, HeadOutputs]:
+    """What the other heads say, of every row; a head without any target on the fold is left out."""
+    assert session.module is not None
+    known = session.module.head_names()
+    of_pass = {id(collected): collected.heads() for collected in passes.values()}  # rows of equal weights share a pass
+    found = {}
+    for head, final in of_pass[id(passes[FINAL])].items():
+        if len(known.get(head, ())) != final.prediction.shape[1]:
+            raise TrainingError(
+                f"{type(session.module).__name__} returns {final.prediction.shape[1]} numbers of the head {head!r}; "
+                f"head_names() names {len(known.get(head, ()))}"
+            )
+        if not final.mask.any():
+            continue
+        predictions = {name: of_pass[id(collected)][head].prediction for name, collected in passes.items()}
+        _add_ensemble(predictions)
+        found[head] = HeadOutputs(tuple(known[head]), predictions, final.target, final.mask)
+    return found
+
+
+def _simple_models(session: Session, rows: NDArray[np.int64], taken: Collection[str]) -> dict[str, NDArray[np.float64]]:
+    """Predictions of the datamodule's simple models; train is recorded as used only where it has any."""
+    data = session.datamodule
+    fit_rows = data.rows("train")
+    if type(data).baselines is FoldedDataModule.baselines or not len(fit_rows):
+        return {}
+    session.ledger.record("fit", "train", "baselines")
+    found = {name: np.asarray(values, dtype=np.float64) for name, values in data.baselines(fit_rows, rows).items()}
+    if clash := [name for name in found if name in taken or model_rows([name])]:
+        raise DataError(f"the baseline {clash[0]!r} has the name of another row of the table")
+    return found
+
+
+def _checked_probabilities(name: str, values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The values, if they are probabilities of classes."""
+    fits = values.shape == shape and np.isfinite(values).all() and (values >= 0.0).all()
+    if not fits or not np.allclose(values.sum(axis=1), 1.0, atol=ROW_SUM_TOLERANCE):
+        raise DataError(
+            f"the baseline {name!r} gives an array {values.shape}; probabilities {shape} whose rows sum to 1 are needed"
+        )
+    return values
 
 
 def _curve_outputs(session: Session, passes: Mapping[str, CollectOutputs]) -> CurveOutputs:
@@ -93,13 +151,11 @@ def _curve_outputs(session: Session, passes: Mapping[str, CollectOutputs]) -> Cu
     axes = CurveAxes.from_dict(described)
     final, count = passes[FINAL], len(axes.channels)
     predictions = {name: collected.curves(count)[0][""] for name, collected in passes.items()}
+    _add_ensemble(predictions)
     own, target = final.curves(count)
     predictions |= {name: values for name, values in own.items() if name}
-    fit_rows = session.datamodule.rows("train")
-    if len(fit_rows):
-        session.ledger.record("fit", "train", "baselines")
-        for name, values in session.datamodule.baselines(fit_rows, final.rows).items():
-            predictions[name] = np.asarray(values, dtype=np.float64).reshape(target.shape)
+    for name, values in _simple_models(session, final.rows, predictions).items():
+        predictions[name] = values.reshape(target.shape)
     return CurveOutputs(predictions, target, final.rows, axes, final.sample_shape)
 
 

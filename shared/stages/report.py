@@ -21,9 +21,9 @@ from shared.report.details import read_details
 from shared.report.evaluation import calibration_scores
 from shared.report.outputs import CurveOutputs, TestOutputs
 from shared.session import Session
+from shared.table_rows import model_rows
 
 SCHEMA = 1
-MODEL_ROWS = ("last", "best_single", "ema", "uniform_soup", "greedy_soup", "lawa", "crossover", "final")
 
 
 def report(session: Session) -> None:
@@ -56,9 +56,9 @@ def _evaluate(session: Session, outputs: TestOutputs | CurveOutputs) -> Evaluati
     index, seed = session.datamodule.index, session.settings.seed
     subsets = session.datamodule.subsets(outputs.rows)
     if isinstance(outputs, TestOutputs):
-        rows = [name for name in MODEL_ROWS if name in outputs.probs]
+        rows = model_rows(outputs.probs)
         return evaluate_classification(outputs, index, model_rows=rows, subsets=subsets, seed=seed)
-    rows = [name for name in MODEL_ROWS if name in outputs.predictions]
+    rows = model_rows(outputs.predictions)
     assert session.module is not None
     module, shape = session.module, outputs.sample_shape
 
@@ -143,7 +143,7 @@ def _cost(session: Session) -> dict[str, Any]:
         "samples_per_s": round(fit["samples"] / seconds, 1) if seconds else None,
         "peak_rss_mb": round(own / 1024, 1),
         "peak_gpu_mb": gpu,
-        "oom_events": 0,
+        "oom_events": int(getattr(session.module, "oom_events", 0)),
         "test_ms_per_sample": session.test_ms_per_sample,
     }
 

@@ -63,6 +63,7 @@ def train(session: Session, named_checkpoint: Path | None) -> None:
     """Fit the module, or go on from the newest intact checkpoint of a resumed run; skipped where already complete."""
     if session.run.done("fit") is not None:
         session.trainer = build_trainer(session, resume_step=None)
+        _warn_of_fit(session)
         return
     checkpoint, passed_over = checkpoint_to_resume(session.run, named_checkpoint)
     for sentence in passed_over:
@@ -80,14 +81,22 @@ def train(session: Session, named_checkpoint: Path | None) -> None:
     steps = session.trainer.global_step
     samples = (steps - (step or 0)) * session.trainer.accumulate_grad_batches * session.datamodule.batch_size
     spent = {"seconds": round(time.monotonic() - began, 2), "samples": samples}
-    session.run.mark_done("fit", {"epochs": session.trainer.current_epoch, "steps": steps, **spent})
-    rehearsal = session.callback(Rehearsal)
-    if rehearsal is not None:
-        session.warn(
-            f"this was a rehearsal: {rehearsal.num_steps} steps with learning rate 0 left all "
-            f"{rehearsal.num_parameters} parameter tensors as they were, bit by bit; its scores are those of the first "
-            "weights on parts of the folds"
-        )
+    told = {"warnings": _told(session)}
+    session.run.mark_done("fit", {"epochs": session.trainer.current_epoch, "steps": steps, **spent, **told})
+    _warn_of_fit(session)
+
+
+def _told(session: Session) -> list[str]:
+    """What module and callbacks have found in the fit; kept, since a run may go on behind it in another process."""
+    assert session.trainer is not None
+    callbacks: list[Callback] = session.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector
+    found = [getattr(part, "findings", None) for part in (session.module, *callbacks)]
+    return [sentence for findings in found if findings is not None for sentence in findings()]
+
+
+def _warn_of_fit(session: Session) -> None:
+    for sentence in (session.run.done("fit") or {}).get("warnings", []):
+        session.warn(sentence)
 
 
 def build_trainer(session: Session, resume_step: int | None) -> Trainer:

@@ -7,8 +7,8 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LRScheduler, OneCycleLR
 
-from shared.errors import ConfigError
-from shared.optim import build_optimizer, build_scheduler
+from shared.errors import ConfigError, TrainingError
+from shared.optim import build_optimizer, build_scheduler, check_parameter_groups
 
 
 @pytest.fixture
@@ -203,3 +203,68 @@ def test_building_a_schedule_warns_of_nothing() -> None:
         warnings.simplefilter("error")
         for name in ("constant", "warmup_cosine", "one_cycle"):
             rates(*build({"name": name}), 5)
+
+
+SCALES = {"0.weight": 0.5, "0.bias": 0.5, "3.weight": 1.5}
+
+
+def scaled(network: nn.Module, lr: float = 0.1) -> torch.optim.Optimizer:
+    config = {"name": "sgd", "lr": lr, "weight_decay": 0.2}
+    return build_optimizer(network.named_parameters(), config, lambda name: SCALES.get(name, 1.0))
+
+
+def test_each_parameter_at_its_multiple_of_the_rate(network: nn.Module) -> None:
+    optimizer = scaled(network)
+    names = {id(tensor): name for name, tensor in network.named_parameters()}
+    found = {
+        names[id(tensor)]: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for tensor in group["params"]
+    }
+    assert found == {
+        "0.weight": (0.05, 0.2), "0.bias": (0.05, 0.0), "1.weight": (0.1, 0.0), "1.bias": (0.1, 0.0),
+        "3.weight": (pytest.approx(0.15), 0.2), "3.bias": (0.1, 0.0),
+    }  # fmt: skip
+    assert optimizer.param_groups[0]["lr"] == 0.1  # what logs show
+    plain = build_optimizer(network.named_parameters(), {"name": "sgd", "lr": 0.1, "weight_decay": 0.2}, lambda _: 1.0)
+    assert len(plain.param_groups) == 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "cosine_warm_restarts", "T_0": 2, "T_mult": 2, "eta_min": 0.01},
+        {"name": "warmup_cosine", "warmup": 0.2, "eta_min": 0.01},
+        {"name": "one_cycle", "cycle_momentum": False},
+        {"name": "constant"},
+    ],
+    ids=lambda config: config["name"],
+)
+def test_every_schedule_keeps_the_ratios_of_the_rates(network: nn.Module, config: dict) -> None:
+    optimizer = scaled(network)
+    scheduler = build_scheduler(optimizer, config, 20, 4)["scheduler"]
+    for _ in range(19):
+        optimizer.step()
+        scheduler.step()
+        base = optimizer.param_groups[0]["lr"]
+        ratios = [group["lr"] / base for group in optimizer.param_groups]
+        assert ratios == pytest.approx([group["lr_scale"] for group in optimizer.param_groups], rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf])
+def test_a_multiple_that_is_none_is_refused(network: nn.Module, scale: float) -> None:
+    with pytest.raises(ValueError, match=r"multiple for 0.weight is .*, allowed: above 0"):
+        build_optimizer(network.named_parameters(), {"name": "sgd", "lr": 0.1}, lambda _: scale)
+
+
+def test_a_parameter_outside_of_the_groups_or_in_two_is_named(network: nn.Module) -> None:
+    check_parameter_groups(scaled(network), network.named_parameters())
+    optimizer = torch.optim.SGD([p for name, p in network.named_parameters() if name != "3.bias"], lr=0.1)
+    with pytest.raises(TrainingError, match=r"parameter 3.bias is trainable and stands in 0 groups"):
+        check_parameter_groups(optimizer, network.named_parameters())
+    optimizer.param_groups[0]["params"] += [network[3].bias, network[3].bias]
+    with pytest.raises(TrainingError, match=r"parameter 3.bias is trainable and stands in 2 groups"):
+        check_parameter_groups(optimizer, network.named_parameters())
+    stray = torch.optim.SGD([*network.parameters(), nn.Parameter(torch.ones(1))], lr=0.1)
+    with pytest.raises(TrainingError, match="1 trainable parameters that the module does not have"):
+        check_parameter_groups(stray, network.named_parameters())

@@ -235,3 +235,51 @@ def test_an_empty_place_has_no_snapshots(tmp_path):
     assert store.epochs() == []
     assert store.size_bytes() == 0
     assert store.remove_all_but([]) == []
+
+
+def test_a_thinned_group_is_gone_and_no_fault(store):
+    assert store.thin_group("body", {2}) == [0, 1]
+    assert files(store)[:2] == ["e0000/metrics.json", "e0000/stem.safetensors"]
+    assert store.epochs() == [0, 1, 2]
+    assert [store.fault(epoch) for epoch in store.epochs()] == [None] * 3
+    assert [store.has(epoch, "body") for epoch in store.epochs()] == [False, False, True]
+    assert [store.is_whole(epoch) for epoch in store.epochs()] == [False, False, True]
+    assert store.has(0, "stem")
+    assert not store.has(0, "arm")
+    assert store.metrics(0) == {"val/loss": 1.0}
+    with pytest.raises(CheckpointError, match=r"e0001 no longer has the module group body: it was thinned out"):
+        store.load(1, "body")
+    (store.path(1) / "stem.safetensors").unlink()
+    assert "stem.safetensors cannot be used: it is missing" in store.fault(1)
+
+
+def test_killed_between_the_mark_and_the_file_it_is_thinned_all_the_same(store, monkeypatch):
+    unlink = snapshots.Path.unlink
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshots.Path, "unlink", lambda path, missing_ok=False: None)
+        store.thin_group("body", {2})
+    assert "e0000/body.safetensors" in files(store)
+    assert not store.has(0, "body")
+    assert snapshots.Path.unlink is unlink
+    assert store.thin_group("body", {0, 2}) == [0, 1]  # what is marked does not come back
+    assert [name for name in files(store) if "body" in name] == ["e0002/body.safetensors"]
+
+
+def test_a_new_snapshot_is_no_link_to_a_thinned_file(store):
+    store.thin_group("stem", set())
+    store.write(3, 30, parts(3.0), {})
+    assert store.record(3)["groups"]["stem"]["same_as"] is None
+    assert torch.equal(store.load(3, "stem")["stem.weight"], torch.zeros(32))
+
+
+def test_weights_keep_their_own_precision(tmp_path):
+    module = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64)).to(torch.bfloat16)
+    groups = ModuleGroups.of(module, {"net": ["0", "1"]})
+    store = SnapshotStore(tmp_path / "snapshots", groups)
+    store.write(0, 0, groups.split(module.state_dict()), {})
+    found = store.load(0, "net")
+    assert found["0.weight"].dtype == torch.bfloat16
+    assert all(torch.equal(found[name], tensor) for name, tensor in module.state_dict().items())
+    numbers = sum(parameter.numel() for parameter in module.state_dict().values())
+    size = store.record(0)["groups"]["net"]["bytes"]
+    assert 2 * numbers <= size < 2 * numbers + 1000  # two bytes each, and the header

@@ -197,3 +197,32 @@ def test_coverage_in_full(num_groups):
 @pytest.mark.slow
 def test_four_groups_never_get_an_interval():
     assert coverage(4, 2000) == 0.0
+
+
+@pytest.mark.parametrize("num_groups", [4, 12, 50])
+def test_many_at_once_are_the_same_as_one_by_one(num_groups):
+    numbers = np.random.default_rng(0).random(num_groups)
+    lacking = np.where(np.arange(num_groups) == 0, 1.0, 0.0)  # undefined in a draw without the first group
+
+    def mean(weights):
+        return weights @ numbers / weights.sum(axis=1)
+
+    def rare(weights):
+        present = weights @ lacking
+        return np.divide(weights @ numbers, present, out=np.full(len(weights), np.nan), where=present > 0)
+
+    def never(weights):
+        return np.full(len(weights), np.nan)
+
+    singles = [statistics.BoundedStatistic(mean, 0.0, 0.5), rare, never]
+    found = statistics.estimate_many(
+        lambda weights: np.stack([single(weights) for single in singles], axis=1),
+        [(0.0, 0.5), (-np.inf, np.inf), (-np.inf, np.inf)], num_groups, seed=3, draws=200,
+    )  # fmt: skip
+    expected = [statistics.estimate(single, num_groups, seed=3, draws=200) for single in singles]
+    assert [one.as_dict() for one in found] == [one.as_dict() for one in expected]
+
+
+def test_many_must_give_as_many_values_as_bounds():
+    with pytest.raises(ValueError, match=r"returned shape \(1, 2\) for weights \(1, 9\); it must be \(1, 3\)"):
+        statistics.estimate_many(lambda weights: np.zeros((len(weights), 2)), [(0.0, 1.0)] * 3, 9)

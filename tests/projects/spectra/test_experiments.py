@@ -21,7 +21,8 @@ def test_the_module_of_an_experiment_is_built(name):
     shape, channels, side = CURVES.get(name, CURVES["spectra"])
     mean = [[0.25] * shape[-1]] * 2
     module = instantiate(
-        plain["model"] | {"init_from": None}, "model", optimizer=without_origin(plain["optimizer"]), scheduler=plain["scheduler"],
+        plain["model"] | {"init_from": None}, "model", optimizer=without_origin(plain["optimizer"]),
+        scheduler=plain["scheduler"],
         output_shape=shape, channels=channels, axis={"name": "wavelength", "unit": "nm", "values": range(shape[-1])},
         image_side_px=side, target_mean=mean if len(shape) == 2 else [mean, mean], target_spread=0.05,
     )  # fmt: skip

@@ -46,6 +46,9 @@ class Epochs:
     def record(self, epoch):
         return record(epoch, self._modules)
 
+    def has(self, epoch, group):
+        return group in self.record(epoch)["groups"]
+
 
 class Tables:
     """Stands for the evaluator: the loss of a child in each sample group is the sum of its sources' effects."""

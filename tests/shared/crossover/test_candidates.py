@@ -57,3 +57,32 @@ def test_snapshots_to_be_left_out_are_no_candidates(tmp_path):
     assert 15 not in {source.epoch for source in table.sources}
     with pytest.raises(ValueError, match=r"no snapshot in .* can be used"):
         build_candidates(groups, store, {"low": 5, "high": 15}, best, (2,), store.epochs())
+
+
+def test_a_group_takes_only_epochs_whose_file_is_there(tmp_path):
+    _, groups, store = additive_run(tmp_path)
+    store.thin_group("high", {5, 9, 13, 19})
+    assert damaged_snapshots(store) == {}
+    best = BestSingle(state_at(groups, store, 9), 9)
+    table = build_candidates(groups, store, {"low": 5, "high": 15}, best, (2, 4))
+    epochs = [[table.sources[number].epoch for number in options] for options in table.candidates]
+    assert epochs == [[9, 5, 1, 3, 7], [9, 13, 19]]  # high: 13 stands for 15, with 9 and 19 beside it
+    assert table.clipped == {"high": 13}
+    for start in table.starts:
+        for number, name in zip(start, groups.names, strict=True):
+            table.sources[number].load(name)  # every source that the search can begin with is there
+    assert {table.single_epoch(start) for start in table.starts} == {None, 5, 13, 19}
+    store.thin_group("high", set())
+    with pytest.raises(ValueError, match=r"none of the 10 snapshots in .* has the group high"):
+        build_candidates(groups, store, {"low": 5, "high": 15}, best, (2,))
+
+
+def test_equal_bytes_of_a_thinned_file_stand_for_nothing(tmp_path):
+    _, groups, store = additive_run(tmp_path)
+    best = BestSingle(state_at(groups, store, 9), 9)
+    store.write(7, 7, {"low": store.load(5, "low"), "high": store.load(7, "high")}, {})
+    store.thin_group("low", {7, 9})
+    table = build_candidates(groups, store, {"low": 7, "high": 5}, best, (2,))
+    number = table.sweet_spot[0]
+    assert table.sources[number].epoch == 7
+    table.sources[number].load("low")

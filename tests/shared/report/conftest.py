@@ -8,6 +8,7 @@ import pytest
 
 from shared.packed_strings import PackedStrings
 from shared.report.evaluation import Evaluation, TestOutputs, calibration_scores, evaluate_classification
+from shared.report.outputs import HeadOutputs
 from shared.sample_index import SampleIndex
 
 CLASSES = ("cell_normal", "cell_porosity", "module_normal", "module_porosity", "module_resin_overflow")
@@ -61,7 +62,26 @@ def make_outputs(index: SampleIndex, seed: int = 0) -> TestOutputs:
         "metadata_only": softmax(on_x + 4.0 * of_kind),
         "fused_metadata_permuted": softmax(image + rng.permutation(on_x)),
     }
-    return TestOutputs(probs=probs, target=index.label.astype(np.int64), rows=np.arange(count))
+    target = index.label.astype(np.int64)
+    return TestOutputs(probs=probs, target=target, rows=np.arange(count), heads=make_heads(count))
+
+
+def make_heads(count: int) -> dict[str, HeadOutputs]:
+    """Two heads beside the classes: of `wear` a third is unknown, and nothing varies in its second number."""
+    rng = np.random.default_rng(9)
+    wear, size = rng.random((count, 2)), rng.random((count, 1))
+    wear[:, 1] = 0.5
+    mask = rng.random((count, 2)) < 2 / 3
+    return {
+        "wear": HeadOutputs(("edge", "face"), near(wear, rng), wear, mask),
+        "size": HeadOutputs(("length",), near(size, rng), size, np.ones((count, 1), dtype=bool)),
+    }
+
+
+def near(target: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What the three networks say about numbers, final best."""
+    noise = {"last": 0.5, "best_single": 0.3, "final": 0.1}
+    return {name: np.clip(target + sd * rng.normal(size=target.shape), 0.0, 1.0) for name, sd in noise.items()}
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ def test_never_wrong_has_no_confidence_of_wrong_answers(index: SampleIndex, outp
     found = evaluate_classification(perfect, index, model_rows=("final",), seed=0, draws=100)
     wrong = found.per_group["all"]["confidence"]["wrong"]
     assert (wrong["value"], wrong["lo"], wrong["method"]) == (None, None, "no interval: no sample")
-    assert found.as_dict().keys() == {"models", "per_class", "per_group"}
+    assert found.as_dict().keys() == {"models", "per_class", "per_group", "risk_coverage", "tasks"}
 
 
 def only(outputs: TestOutputs, mask: np.ndarray) -> TestOutputs:

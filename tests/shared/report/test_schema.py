@@ -16,7 +16,10 @@ from shared.statistics import Estimate
 
 OF_CURVES = {"per_channel", "per_point", "checks"}
 """Parts that only a report about curves has: tests/shared/report/test_curve_evaluation.py."""
-PARTS = ("audit", "models", "baselines", "crossover", "calibration", "per_class", "per_group", "cost", "resume")
+PARTS = (
+    "audit", "models", "baselines", "crossover", "calibration", "per_class", "per_group", "risk_coverage", "tasks",
+    "cost", "resume",
+)  # fmt: skip
 
 
 def test_full_report_is_valid_and_json(report: dict[str, Any]) -> None:
@@ -61,6 +64,9 @@ def spoil(report: dict[str, Any], path: str, value: Any) -> None:
         ("audit.0.verdict", "fine", r"at \$\.audit\[0\]\.verdict: .*allowed are clear, shortcut, undecided"),
         ("audit.0.auroc", 1.5, r"at \$\.audit\[0\]\.auroc: found 1\.5 \(float\); allowed is a maximum of 1"),
         ("models.0.name", "winner", r"at \$\.models\[0\]\.name: .*allowed are last, best_single"),
+        ("models.0.name", "delta_0", r"allowed are last, .*, final, text that matches \^delta_"),
+        ("tasks.wear.rows.winner", {}, r"at \$\.tasks\.wear\.rows: found 'winner' .*allowed are last"),
+        ("risk_coverage.curve.0.coverage", 1.5, r"\.coverage: found 1\.5 \(float\); allowed is a maximum of 1"),
         ("models.0.metrics.accuracy", 0.9, r"metrics\.accuracy: found 0\.9 \(float\); allowed is object"),
         ("models.0.metrics.accuracy.ci", 1, r"at \$\.models\[0\]\.metrics\.accuracy: found the unknown key 'ci'"),
         ("models.0.metrics.nll.value", float("nan"), r"at \$\.models\[0\]\.metrics\.nll\.value: found nan"),
@@ -73,6 +79,12 @@ def spoil(report: dict[str, Any], path: str, value: Any) -> None:
 def test_departures_are_named_by_path(report: dict[str, Any], path: str, value: Any, message: str) -> None:
     spoil(report, path, value)
     with pytest.raises(UserError, match=message):
+        validate_report(report)
+
+
+def test_shifted_sweet_spots_are_rows(report: dict[str, Any]) -> None:
+    for name in ("sweet_spot", "delta_-4", "delta_+12", "delta_ensemble"):
+        report["models"][0]["name"] = name
         validate_report(report)
 
 

@@ -179,6 +179,8 @@ def test_parts_that_did_not_run_leave_no_heading(tmp_path: Path, report: dict[st
         "calibration",
         "per_class",
         "per_group",
+        "risk_coverage",
+        "tasks",
         "cost",
         "resume",
     ):

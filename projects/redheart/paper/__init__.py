@@ -1,0 +1,1 @@
+"""Tables, figures and text of a paper, made from run directories alone."""

@@ -1,0 +1,1 @@
+"""Ratings by people: samples for them, agreement of what comes back, calibration with their own state."""
