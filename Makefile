@@ -76,7 +76,7 @@ demo-pillsnap: setup ## Rendered pills from photos to a model file: the chain, t
 
 .PHONY: demo-redheart
 demo-redheart: setup ## Stories from templates to paper tables: quality, embeddings, learning rate, fit, ablation, tables
-	$(BIN)/python -m projects.redheart.pipeline --out demo $(ARGS)
+	$(BIN)/python -m projects.redheart.pipeline --out demo +experiment=stories $(ARGS)
 
 MODEL ?= $(firstword $(shell ls -t outputs/pillsnap/*/*/export/model.onnx 2>/dev/null))
 UNTRAINED := data/pillsnap/untrained

@@ -13,9 +13,11 @@ from typing import Any
 import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.gpu_curve_training import peak_tflops
 from projects.redheart.describe import EMBEDDING_DIM, read_sizes
 from projects.redheart.memory_estimate import GB, blank_batch, breakdown, estimate
 from projects.redheart.module import RedHeartModule
@@ -75,15 +77,34 @@ class PeakMemory:
 
 
 def flops_of_a_row(module: RedHeartModule) -> int:
-    """Arithmetic of forward and backward for one row, activations computed once."""
+    """Arithmetic of forward and backward for one row, activations computed once even where a step computes them again.
+
+    What activation checkpointing adds is no work that the model needs: it lowers the utilisation.
+    """
     batch = blank_batch(1, PARTS, EMBEDDING_DIM)
     embedding = batch["embedding"].to(next(module.network.parameters()))
     mask, part = batch["embedding_mask"].to(embedding.device), batch["part"].to(embedding.device)
-    with FlopCounterMode(display=False) as counter:
+    again, module.network.activation_checkpointing = module.network.activation_checkpointing, False
+    # The fused kernels of attention are not all known to the counter; the plain one is made of matrix products.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         outputs = module.network(embedding, mask, part).outputs
         torch.stack([values.float().sum() for values in outputs.values()]).sum().backward()
+    module.network.activation_checkpointing = again
     module.zero_grad(set_to_none=True)
     return int(counter.get_total_flops())
+
+
+def utilisation(tflops: float, name: str, weights: str, given: float | None) -> str:
+    """Share of what the device can do at best; nothing where that is not known.
+
+    Args:
+        tflops: Done a second, / 10^12.
+        name: Of the device.
+        weights: Precision; the table of devices holds for "bfloat16" alone.
+        given: What the device can do, if it was said.
+    """
+    peak = peak_tflops(name, given) if weights == "bfloat16" else given
+    return "" if peak is None else f", {100 * tflops / peak:.2f} % of {peak:g} TFLOP/s ({name}, dense {weights})"
 
 
 def main() -> None:
@@ -97,7 +118,7 @@ def main() -> None:
     parser.add_argument("--weights", default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--optimizer", default="adamw_factored")
     parser.add_argument("--no-checkpointing", action="store_true")
-    parser.add_argument("--peak-tflops", type=float, default=None, help="of the device, for the share of it in use")
+    parser.add_argument("--peak-tflops", type=float, default=None, help="of a device that is not in the table")
     given = parser.parse_args()
     sizes, checkpointing = read_sizes(given.model), not given.no_checkpointing
     if given.device == "gpu":
@@ -119,14 +140,22 @@ def main() -> None:
         ).fit(module, DataLoader(Same(rows, given.steps), batch_size=None))  # fmt: skip
     steady = sorted(clock.seconds[1:] or clock.seconds)
     seconds = steady[len(steady) // 2]
-    work = flops_of_a_row(module) * rows
-    print(f"{sum(p.numel() for p in module.parameters()):,} parameters, {given.optimizer}, {given.weights} weights")
-    print(f"step of {given.micro_batch} x {given.accumulate}: {seconds:.3f} s, {rows * PARTS / seconds:,.0f} parts/s")
-    share = "" if given.peak_tflops is None else f", {work / seconds / given.peak_tflops / 1e10:.1f} % of the peak"
-    print(f"arithmetic: {work / 1e12:.2f} TFLOP a step, {work / seconds / 1e12:.3f} TFLOP/s{share}")
+    _print_speed(given, module, rows, seconds)
     if module.oom_events:
         print(f"memory ended {module.oom_events} times: {'; '.join(module.micro_batches.sentences)}")
     _compare(given, sizes, memory, module.micro_batches.size, module.network.activation_checkpointing)
+
+
+def _print_speed(given: argparse.Namespace, module: RedHeartModule, rows: int, seconds: float) -> None:
+    """What a step of so many rows took, and what was reckoned in it."""
+    work = flops_of_a_row(module) * rows
+    print(f"{sum(p.numel() for p in module.parameters()):,} parameters, {given.optimizer}, {given.weights} weights")
+    speed = rows * PARTS / seconds
+    print(f"step of {given.micro_batch} x {given.accumulate}: {seconds:.3f} s, {speed:,.0f} parts/s")
+    print("a part (title, action or a sentence, embedded beforehand) is the network's token: parts/s are its tokens/s")
+    name = torch.cuda.get_device_name() if given.device == "gpu" else "CPU"
+    print(f"arithmetic: {work / 1e12:.2f} TFLOP a step, {work / seconds / 1e12:.3f} TFLOP/s", end="")
+    print(utilisation(work / seconds / 1e12, name, given.weights, given.peak_tflops))
 
 
 def _compare(given: argparse.Namespace, sizes: dict[str, Any], memory: PeakMemory, rows: int, again: bool) -> None:

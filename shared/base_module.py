@@ -51,6 +51,13 @@ class BaseModule(LightningModule):
         """Name -> parameter prefixes; each parameter and buffer belongs to exactly one."""
         return {"network": ("network.",)}
 
+    def absent_groups(self) -> tuple[str, ...]:
+        """Module groups that a network of this kind can have and this one, as configured, has not.
+
+        Settings by group, such as callbacks.sweet_spot.deciding, may name them and are then left out.
+        """
+        return ()
+
     def findings(self) -> list[str]:
         """Warnings about the configured network and loss, for the report."""
         return []

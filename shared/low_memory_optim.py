@@ -10,6 +10,10 @@ from torch.optim import Optimizer
 
 from shared.errors import ConfigError
 
+KEEP_SMALL_UPDATES = ("adamw_factored", "adamw_8bit")
+"""Optimisers of `shared.optim` that round weights in bfloat16 stochastically; the others round to nearest."""
+MAIN_MEMORY = torch.device("cpu")
+
 
 class FactoredAdamW(Optimizer):
     """AdamW whose second moment is kept as the sums of rows and columns, and whose first moment has two bytes a number.
@@ -172,21 +176,20 @@ def _with_plain_rates(kind: Any) -> Any:
     return PlainRates
 
 
-def offload_states(optimizer: Optimizer) -> bool:
-    """Keep an optimiser's states in main memory: a step fetches those of one parameter at a time.
+def prepare_offload(optimizer: Optimizer) -> None:
+    """Let `offload_states` be called at any time, also while a step computes its gradients in its closure.
 
-    Slower by the way over the bus and back; the result is that of the plain step, for every optimiser that treats its
-    parameters one by one.
+    From then on a step calls its closure first and looks only afterwards where the states lie. A plain step calls it
+    itself and would go on with states that have left the device meanwhile.
 
     Args:
-        optimizer: Its `step` is replaced.
-
-    Returns:
-        False where it was done before.
+        optimizer: Its `step` is replaced, once. It must call a closure once and before all else, as all of
+            `shared.optim` do.
     """
-    if getattr(optimizer, "states_are_offloaded", False):
-        return False
-    plain_step, plain_groups = optimizer.step, optimizer.param_groups
+    if hasattr(optimizer, "states_are_offloaded"):
+        return
+    plain_step = optimizer.step
+    optimizer.states_are_offloaded = False  # type: ignore[attr-defined]
 
     @functools.wraps(plain_step)  # what a schedule marks its wrapped step with goes along
     def step(closure: Callable[[], Any] | None = None) -> Any:
@@ -194,16 +197,48 @@ def offload_states(optimizer: Optimizer) -> bool:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in plain_groups:
+        if not states_are_offloaded(optimizer):
+            plain_step()
+            return loss
+        for group in optimizer.param_groups:
             _step_one_by_one(optimizer, group, plain_step)
         return loss
 
-    for group in plain_groups:
-        for weight in group["params"]:
-            _move_state(optimizer, weight, torch.device("cpu"))
     optimizer.step = step  # type: ignore[method-assign]
+
+
+def offload_states(optimizer: Optimizer) -> bool:
+    """Keep an optimiser's states in main memory: a step fetches those of one parameter at a time.
+
+    They leave the device at once. Slower by the way over the bus and back; the result is that of the plain step, for
+    every optimiser that treats its parameters one by one. Where a closure calls this, `prepare_offload` must have been
+    called before its step began.
+
+    Args:
+        optimizer: Its `step` is replaced.
+
+    Returns:
+        False where it was done before.
+    """
+    prepare_offload(optimizer)
+    if states_are_offloaded(optimizer):
+        return False
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            _move_state(optimizer, weight, MAIN_MEMORY)
     optimizer.states_are_offloaded = True  # type: ignore[attr-defined]
     return True
+
+
+def states_are_offloaded(optimizer: Optimizer) -> bool:
+    """Whether an optimiser's states lie in main memory between steps."""
+    return bool(getattr(optimizer, "states_are_offloaded", False))
+
+
+def bytes_of_states(optimizer: Optimizer) -> int:
+    """What an optimiser's states take now, wherever they lie; 0 before the first step."""
+    tensors = (value for state in optimizer.state.values() for value in state.values())
+    return sum(value.nbytes for value in tensors if isinstance(value, Tensor))
 
 
 def _step_one_by_one(optimizer: Optimizer, group: dict[str, Any], plain_step: Callable[[], Any]) -> None:
@@ -217,7 +252,7 @@ def _step_one_by_one(optimizer: Optimizer, group: dict[str, Any], plain_step: Ca
             alone = group | {"params": [weight]}
             optimizer.param_groups = [alone]
             plain_step()
-            _move_state(optimizer, weight, torch.device("cpu"))
+            _move_state(optimizer, weight, MAIN_MEMORY)
     finally:
         optimizer.param_groups = groups
     # Some optimisers count their steps in the group; each parameter began from the same count.

@@ -1,6 +1,7 @@
 """One optimiser step from a batch that goes through the network in pieces, smaller ones where memory ends."""
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ OUT_OF_MEMORY_TEXTS = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
+BLOCK_BYTES = 64 * 2**20
+"""One allocation of `has_room`: about the state of a large weight, so that smaller gaps do not count as room."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,24 @@ class MicroBatches:
             free_memory()
             self._shrink(rows)
             _set_random_state(state)
+
+    def foresee(self, name: str, why: str) -> bool:
+        """Switch a remedy on before memory ends in a step that cannot be done again; it counts as an end of memory.
+
+        Args:
+            name: Of one of the remedies.
+            why: Beginning of the sentence, up to the colon.
+
+        Returns:
+            False where it is on already or has no effect.
+        """
+        remedy = next(remedy for remedy in self.remedies if remedy.name == name)
+        if name in self.applied or not remedy.apply():
+            return False
+        self.oom_events += 1
+        self.applied.append(name)
+        self._say(f"{why}: {name} is switched on")
+        return True
 
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -158,6 +179,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
+
+
+def has_room(num_bytes: float, device: torch.device) -> bool:
+    """Whether so many bytes can be had beside what is in use; they are reserved in blocks and given back at once.
+
+    Args:
+        num_bytes: 0 or more.
+        device: Where.
+    """
+    free_memory()
+    blocks = []
+    try:
+        for _ in range(math.ceil(num_bytes / BLOCK_BYTES)):
+            blocks.append(torch.empty(BLOCK_BYTES, dtype=torch.uint8, device=device))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        blocks.clear()
+        free_memory()
+    return True
 
 
 def free_memory() -> None:

@@ -1,7 +1,7 @@
 """Which snapshot files are given up: those of a group's worse epochs, then whole epochs until the rest fits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.snapshots import SnapshotStore
@@ -11,18 +11,18 @@ from shared.snapshots import SnapshotStore
 class Thinning:
     """What may stay.
 
-    What a group keeps depends on the values of all epochs so far and on nothing else: an epoch that is among the best n
-    of all was among the best n when there were fewer. So it does not matter how often or when a fit was interrupted.
+    What a group keeps depends on the values of all epochs so far, and a file that was given up stays so: it does not
+    matter how often or when a fit was interrupted.
 
     Attributes:
         badness: Epoch -> monitor of the whole network, lower is better; NaN is worse than any number.
-        group_badness: Module group -> epoch -> what the group is judged by, likewise.
+        ranking: Module group -> epochs, the best first, see `shared.sweet_spots.rank_epochs`.
         keep_per_group: Epochs whose file a group keeps beside the newest and the best; None: all of them.
         max_bytes: Disk that all snapshots may take; None: no limit.
     """
 
     badness: Mapping[int, float]
-    group_badness: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    ranking: Mapping[str, Sequence[int]] = field(default_factory=dict)
     keep_per_group: int | None = None
     max_bytes: int | None = None
 
@@ -38,9 +38,7 @@ class Thinning:
         """
         stay = {newest, *self._best()}
         if self.keep_per_group is not None:
-            for group, values in self.group_badness.items():
-                # Of equals the later stays, as in `SnapshotStore.thin`.
-                ranked = sorted(values, key=lambda epoch: (_worst_if_nan(values[epoch]), -epoch))
+            for group, ranked in self.ranking.items():
                 store.thin_group(group, stay | set(ranked[: self.keep_per_group]))
         if self.max_bytes is None:
             return []
@@ -50,7 +48,3 @@ class Thinning:
         """The epoch with the best monitor, the earlier of equals; none where no value is a number."""
         known = {epoch: value for epoch, value in self.badness.items() if not math.isnan(value)}
         return [min(known, key=lambda epoch: (known[epoch], epoch))] if known else []
-
-
-def _worst_if_nan(value: float) -> float:
-    return math.inf if math.isnan(value) else value

@@ -41,6 +41,7 @@ MANDATORY = {
     "pillsnap_folder": ["data.root=somewhere"],
     "photos": ["data.root=somewhere"],
     "redheart_stories": ["data.root=somewhere"],
+    "redheart_reference": ["data.root=somewhere"],
     "local_path": ["data.encoder.path=somewhere"],
     "hub": ["data.encoder.model=somebody/model", "data.encoder.revision=main"],
     "spectra_files": ["data.struct_files=[a.npy]", "data.spectra_files=[b.npy]"],

@@ -5,6 +5,7 @@ story, with those of the whole network; with --retrain it is also trained anew w
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from shared.entry import exit_codes
@@ -26,7 +27,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _ablate(given: argparse.Namespace) -> None:
     from projects.redheart.ablation.procedure import ablate
-    from shared.errors import ConfigError
+    from shared.callbacks.interruption import interruptible
+    from shared.errors import ConfigError, RunInterrupted
 
     if given.epochs is not None and not given.retrain:
         raise ConfigError(f"--epochs is {given.epochs} without --retrain; it is the budget of what is retrained")
@@ -35,8 +37,24 @@ def _ablate(given: argparse.Namespace) -> None:
     epochs = (given.epochs or DEFAULT_EPOCHS) if given.retrain else None
     if given.epochs == 0:
         raise ConfigError("--epochs is 0, allowed: 1 or more")
-    again = f"python -m projects.redheart.ablate {given.run}" + (f" --retrain --epochs {epochs}" if epochs else "")
-    ablate(given.run, epochs=epochs, draws=given.draws, again=again)
+    again = command(given.run, epochs, given.draws)
+    try:
+        with interruptible():
+            ablate(given.run, epochs=epochs, draws=given.draws, again=again)
+    except RunInterrupted as error:
+        raise RunInterrupted(error.signum, f"stopped; go on with: {again}") from error
+
+
+def command(run: Path, epochs: int | None, draws: int) -> str:
+    """The command that goes on; what is retrained is found again.
+
+    Args:
+        run: As given.
+        epochs: Of each retrained network, None to retrain none.
+        draws: Of the bootstrap.
+    """
+    parts = ["python", "-m", "projects.redheart.ablate", str(run), "--draws", str(draws)]
+    return shlex.join([*parts, *(["--retrain", "--epochs", str(epochs)] if epochs else [])])
 
 
 if __name__ == "__main__":

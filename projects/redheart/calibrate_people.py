@@ -1,7 +1,8 @@
 """`python -m projects.redheart.calibrate_people RUN --people people.csv`: probabilities corrected by how readers felt.
 
 A logistic correction of the run's calibrated probabilities by valence, arousal, dominance and, where given, EEG, all
-z-scored within a person; fitted without a person and without the stories he rated, and measured on him.
+z-scored within a person; fitted on the calibrate fold without a person and without the stories he rated, and
+measured on his ratings of the test fold.
 """
 
 import argparse

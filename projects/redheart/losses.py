@@ -233,23 +233,38 @@ class MultiTaskLoss(nn.Module):
         return {task: math.exp(-float(value.detach())) for task, value in self.log_variance.items()}
 
     def formula(self) -> str:
-        """LaTeX of the loss, with its numbers."""
+        r"""LaTeX of the loss, with its numbers.
+
+        n_t is the number of targets of task t, angles are the mean over them (in L_t also over both passes), y is a
+        target, p the prediction (with q where there are two passes), M the number of modules and t in m a task that
+        module m contributes to. A bar marks a constant: nothing is learned through it.
+        """
         if self.log_variance is None:
-            names = " + ".join(rf"{self.weights[task]:g}\,L_{{\mathrm{{{task}}}}}" for task in TASKS)
-            terms = [names]
+            terms = [" + ".join(rf"{self.weights[task]:g}\,{_of('L', task)}" for task in TASKS)]
+            constants = {task: f"{self.weights[task]:g}" for task in TASKS}
         else:
-            terms = [
-                r"e^{-s_{\mathrm{emotion}}} L_{\mathrm{emotion}}",
-                r"\tfrac{1}{2}\sum_{t} e^{-s_t} L_t",
-                r"\tfrac{1}{2}\sum_{t} s_t",
-            ]
+            factor = {task: r"\tfrac{1}{2}" if task in SCORES else "" for task in TASKS}
+            terms = [" + ".join(rf"{factor[task]}e^{{-{_of('s', task)}}} {_of('L', task)}" for task in TASKS)]
+            terms.append(r"\tfrac{1}{2}\sum_{t:\,n_t>0} s_t")
+            constants = {task: rf"{factor[task]}e^{{-\bar{{s}}_{{\mathrm{{{task}}}}}}}" for task in TASKS}
+        smooth = rf"{1 - self.smoothing:g}\,y_k + \tfrac{{{self.smoothing:g}}}{{7}}" if self.smoothing > 0 else "y_k"
+        where = [
+            rf"L_{{\mathrm{{emotion}}}} = -\langle\textstyle\sum_k ({smooth})\log p_k\rangle",
+            r"L_{t\neq\mathrm{emotion}} = \langle (p-y)^2\rangle",
+        ]
         if self.rdrop_alpha > 0:
-            terms.append(
-                rf"{self.rdrop_alpha:g}\,\tfrac{{1}}{{2}}\left[\mathrm{{KL}}(p\,\|\,q) + \mathrm{{KL}}(q\,\|\,p)\right]"
-            )
+            terms.append(rf"{self.rdrop_alpha:g}\sum_t c_t R_t")
+            where += [
+                r"R_{\mathrm{emotion}} = \tfrac{1}{2}\langle\mathrm{KL}(p\,\|\,q) + \mathrm{KL}(q\,\|\,p)\rangle",
+                r"R_{t\neq\mathrm{emotion}} = \langle (p-q)^2\rangle",
+            ]
         if self.auxiliary_weight > 0:
-            terms.append(rf"{self.auxiliary_weight:g}\,\overline{{L}}_{{\mathrm{{modules}}}}")
-        return r"\mathcal{L} = " + " + ".join(terms)
+            terms.append(
+                rf"{self.auxiliary_weight:g}\,\tfrac{{1}}{{M}}\sum_{{m=1}}^{{M}}\sum_{{t\in m}} c_t L_t^{{(m)}}"
+            )
+        if self.rdrop_alpha > 0 or self.auxiliary_weight > 0:
+            where.append(", ".join(f"{_of('c', task)} = {value}" for task, value in constants.items()))
+        return r",\quad ".join([r"\mathcal{L} = " + " + ".join(terms), *where])
 
     def _weight(self, task: str) -> tuple[Tensor | float, Tensor | None]:
         """c_t, and s_t / 2 where it is learned."""
@@ -257,6 +272,10 @@ class MultiTaskLoss(nn.Module):
             return self.weights[task], None
         s = self.log_variance[task].float()
         return (-s).exp() * (0.5 if task in SCORES else 1.0), 0.5 * s
+
+
+def _of(symbol: str, task: str) -> str:
+    return rf"{symbol}_{{\mathrm{{{task}}}}}"
 
 
 def _added(terms: Iterable[Tensor]) -> Tensor:

@@ -27,7 +27,10 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     given = parser.parse_intermixed_args(argv)
     with exit_codes():
-        _sweep(given)
+        from shared.callbacks.interruption import interruptible
+
+        with interruptible():  # also between two fits, which have their own
+            _sweep(given)
 
 
 def _sweep(given: argparse.Namespace) -> None:

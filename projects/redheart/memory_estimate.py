@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from projects.redheart.tasks import EMOTION, TASKS
 from shared.entry import exit_codes
 from shared.errors import ConfigError
+from shared.low_memory_optim import KEEP_SMALL_UPDATES
 
 GB = 1e9
 OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_factored")
@@ -71,24 +72,39 @@ def estimate(
     found["activations"] = max(0.0, one + (two - one) * (rows - 1))
     if checkpointing:
         found["activations"] += rows * _largest_segment(network, parts)
-    largest = max(tensor.numel() for tensor in tensors)
-    # torch's AdamW treats all tensors at once and holds a copy of them; the others go one by one.
-    found["step"] = own if optimizer == "adamw" else float(STEP_COPIES * 4 * largest)
+    found["step"] = step_room(tensors, optimizer)
     fixed = found["weights"] + found["gradients"] + found["states"]
     return found | {"peak": fixed + max(found["activations"], found["step"])}
 
 
 def state_bytes(tensors: Sequence[Tensor], optimizer: str) -> float:
-    """Bytes of an optimiser's states for these parameters."""
-    if optimizer == "adamw":
-        return float(sum(2 * tensor.nbytes for tensor in tensors))
+    """Bytes of an optimiser's states for these parameters.
+
+    Args:
+        tensors: The parameters.
+        optimizer: A name of `shared.optim`. Beside those of OPTIMIZERS, "sgd" is taken to keep one number a weight (its
+            momentum) and every other one two, in the weights' own precision.
+    """
     if optimizer == "adamw_8bit":
         return float(sum(2 * (tensor.numel() + 4 * tensor.numel() / BLOCK) for tensor in tensors))
+    if optimizer != "adamw_factored":
+        return float(sum((1 if optimizer == "sgd" else 2) * tensor.nbytes for tensor in tensors))
     total = 0
     for tensor in tensors:
         second = tensor.numel() if tensor.ndim < 2 else tensor.shape[0] + tensor.numel() // tensor.shape[0]
         total += 2 * tensor.numel() + 4 * second
     return float(total)
+
+
+def step_room(tensors: Sequence[Tensor], optimizer: str) -> float:
+    """Bytes that an optimiser's step needs beside weights, gradients and states, for these parameters.
+
+    Those of `shared.low_memory_optim` treat one tensor at a time; others, torch's AdamW among them, all at once with a
+    copy of them.
+    """
+    if optimizer in KEEP_SMALL_UPDATES:
+        return float(STEP_COPIES * 4 * max(tensor.numel() for tensor in tensors))
+    return float(sum(tensor.nbytes for tensor in tensors))
 
 
 def empty_network(sizes: Mapping[str, Any], embedding_dim: int, dtype: torch.dtype) -> nn.Module:

@@ -6,6 +6,7 @@ Each is skipped when its result is there for the same inputs, so the same comman
 
 import argparse
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from shared.config import Settings
 
 STATE_FILE = "pipeline.json"
+WHOLE_RANGE = (0.0, 1.0)
 SWEEP = {"rates": [1e-5, 5e-5, 1e-4, 2e-4, 5e-4], "epochs": 5, "num_stories": 1000}
 
 
@@ -28,6 +30,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="as for train, for example model=redheart_base")
     parser.add_argument("--out", default="default", help="name below outputs/redheart/pipeline (%(default)s)")
     parser.add_argument("--input", type=Path, default=None, help="stories.json to prepare (the configured data set)")
+    parser.add_argument("--subjects", type=Path, help="with --input: CSV of ratings, as for prepare_data")
+    parser.add_argument(
+        "--bentham-range", type=float, nargs=2, default=WHOLE_RANGE, metavar=("LOW", "HIGH"),
+        help="with --input: lowest and highest Bentham score in the file, as for prepare_data",
+    )  # fmt: skip
     parser.add_argument("--sweep-epochs", type=int, default=SWEEP["epochs"], help="of each rate (%(default)s)")
     parser.add_argument("--sweep-stories", type=int, default=SWEEP["num_stories"], help="of the subset (%(default)s)")
     parser.add_argument("--retrain-epochs", type=int, default=None, help="also ablate by retraining, so many epochs")
@@ -60,6 +67,8 @@ def run_pipeline(given: argparse.Namespace, quiet: bool = False) -> Path:
 
     if Path(given.out).name != given.out or not given.out:
         raise ConfigError(f"--out is {given.out!r}, allowed: a plain folder name")
+    if given.input is None and (given.subjects is not None or tuple(given.bentham_range) != WHOLE_RANGE):
+        raise ConfigError("--subjects and --bentham-range are given without --input; they say how its file is prepared")
     console = Console(stderr=True, quiet=quiet)
     again = command(given)
     base = check_config(composed(given.overrides))
@@ -75,7 +84,9 @@ def command(given: argparse.Namespace) -> str:
     """The command that goes on."""
     parts = ["python", "-m", "projects.redheart.pipeline", "--out", given.out]
     if given.input is not None:
-        parts += ["--input", str(given.input)]
+        parts += ["--input", str(given.input), "--bentham-range", *map(str, given.bentham_range)]
+    if given.subjects is not None:
+        parts += ["--subjects", str(given.subjects)]
     parts += ["--sweep-epochs", str(given.sweep_epochs), "--sweep-stories", str(given.sweep_stories)]
     if given.retrain_epochs is not None:
         parts += ["--retrain-epochs", str(given.retrain_epochs)]
@@ -89,35 +100,62 @@ def _steps(given: argparse.Namespace, steps: "Steps", folder: Path, console: "Co
     def say(sentence: str) -> None:
         console.print(sentence, markup=False)
 
-    overrides = list(given.overrides)
-    if given.input is not None:
-        prepared = steps.run(
-            "prepare", {"input": _stamp(given.input)}, lambda: _prepare(given.input, folder / "stories", console),
-            lambda result: Path(result["root"], "quality.json").is_file(), say,
-        )  # fmt: skip
-        overrides += ["data=redheart_stories", f"data.root={prepared['root']}"]
+    overrides = [*given.overrides, *_prepared(given, steps, folder / "stories", console, say)]
     config = composed(overrides)
     settings = check_config(config)
-    data = steps.run("data", {"data": plain_of(config)["data"]}, lambda: _data(settings, console), lambda _: True, say)
+    data = steps.run(
+        "data", {"data": plain_of(config)["data"], "files": _files(config)}, lambda: _data(settings, console),
+        lambda _: True, say,
+    )  # fmt: skip
     say(f"  {data['source']}, train {data['train']:,} stories, test {data['test']:,}")
+    # Configurations name a folder, not what is in it: every later step depends on its content as well.
+    seen = {"fingerprint": data["fingerprint"]}
     swept = steps.run(
-        "sweep", {"config": _counted(config), "epochs": given.sweep_epochs, "stories": given.sweep_stories},
+        "sweep", {"config": _counted(config), "epochs": given.sweep_epochs, "stories": given.sweep_stories} | seen,
         lambda: _sweep(given, overrides, console, again),
         lambda result: Path(result["folder"], "optimal_lr.json").is_file(), say,
     )  # fmt: skip
-    fitted_config = composed([*overrides, f"optimizer.lr={swept['lr']!r}"])
+    # The sweep and not its rate, so that the run's config.yaml says where the rate came from.
+    fit_overrides = [*overrides, override("optimizer.lr_from", swept["folder"])]
+    fitted_config = composed(fit_overrides)
     say("  " + estimate(fitted_config, data["train"], swept["seconds_per_sample"]))
     fitted = steps.run(
-        "fit", {"config": _counted(fitted_config), "lr": swept["lr"]},
-        lambda: _fit(fitted_config, [*overrides, f"optimizer.lr={swept['lr']!r}"], console, again),
+        "fit", {"config": _counted(fitted_config), "lr": swept["lr"]} | seen,
+        lambda: _fit(fitted_config, fit_overrides, console, again),
         lambda result: Path(result["run"], "report.json").is_file(), say,
     )  # fmt: skip
     say(f"  run: {fitted['run']}")
-    return _after_fit(given, steps, folder, (swept, fitted), console, again)
+    return _after_fit(given, steps, folder, (data, swept, fitted), console, again)
+
+
+def _prepared(
+    given: argparse.Namespace, steps: "Steps", root: Path, console: "Console", say: Callable[[str], None]
+) -> list[str]:
+    """Overrides that name the stories of --input, prepared; none without it."""
+    if given.input is None:
+        return []
+    subjects = None if given.subjects is None else _stamp(given.subjects, "--subjects")
+    stamp = _stamp(given.input, "--input")
+    inputs = {"input": stamp, "subjects": subjects, "bentham_range": list(given.bentham_range)}
+    prepared = steps.run(
+        "prepare", inputs, lambda: _prepare(given, root, console),
+        lambda result: Path(result["root"], "quality.json").is_file(), say,
+    )  # fmt: skip
+    return ["data=redheart_stories", override("data.root", prepared["root"])]
+
+
+def override(key: str, value: str) -> str:
+    """An override whose value Hydra reads as this text, whatever signs are in it.
+
+    Example:
+        >>> override("data.root", "my stories (2)")
+        "data.root='my stories (2)'"
+    """
+    return f"{key}='" + value.replace("'", "\\'") + "'"
 
 
 def _after_fit(
-    given: argparse.Namespace, steps: "Steps", folder: Path, results: tuple[dict[str, Any], dict[str, Any]],
+    given: argparse.Namespace, steps: "Steps", folder: Path, results: tuple[dict[str, Any], ...],
     console: "Console", again: str,
 ) -> Path:  # fmt: skip
     """Ablation and paper of the fitted run."""
@@ -125,22 +163,23 @@ def _after_fit(
     def say(sentence: str) -> None:
         console.print(sentence, markup=False)
 
-    swept, fitted = results
+    data, swept, fitted = results
+    seen = {"run": fitted, "retrain": given.retrain_epochs, "fingerprint": data["fingerprint"]}
     run = Path(fitted["run"])
     steps.run(
-        "ablate", {"run": fitted, "retrain": given.retrain_epochs},
+        "ablate", seen,
         lambda: _ablate(run, given.retrain_epochs, console, again),
         lambda result: Path(result["file"]).is_file(), say,
     )  # fmt: skip
     paper = steps.run(
-        "paper", {"run": fitted, "retrain": given.retrain_epochs, "sweep": swept},
+        "paper", seen | {"sweep": swept},
         lambda: _paper(run, Path(swept["folder"]), folder / "paper"),
         lambda result: Path(result["folder"], "main.tex").is_file(), say,
     )  # fmt: skip
     return Path(paper["folder"])
 
 
-def _stamp(path: Path) -> dict[str, Any]:
+def _stamp(path: Path, option: str) -> dict[str, Any]:
     """What tells one state of an input file from another."""
     import hashlib
 
@@ -149,7 +188,15 @@ def _stamp(path: Path) -> dict[str, Any]:
     try:
         return {"path": str(path.resolve()), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     except OSError as error:
-        raise DataError(f"--input {path} cannot be read ({error})") from error
+        raise DataError(f"{option} {path} cannot be read ({error})") from error
+
+
+def _files(config: "DictConfig") -> dict[str, str]:
+    """What is in the data folder now; stand-in stories follow from the configuration."""
+    from projects.redheart.data.fingerprint import stamps
+
+    root = config.data.get("root")
+    return {} if root is None else stamps(Path(root))
 
 
 def _counted(config: "DictConfig") -> dict[str, Any]:
@@ -159,13 +206,14 @@ def _counted(config: "DictConfig") -> dict[str, Any]:
     return {key: value for key, value in plain_of(config).items() if key not in ("paths", "resume", "logger")}
 
 
-def _prepare(source: Path, root: Path, console: "Console") -> dict[str, Any]:
+def _prepare(given: argparse.Namespace, root: Path, console: "Console") -> dict[str, Any]:
     """Near-duplicates leave and the folds are cut; the step `data` embeds."""
     from projects.redheart.data.prepared import PrepareOptions, prepare
     from shared.session import progress_bars
 
     with progress_bars(console) as advance:
-        prepare(source, root, PrepareOptions(), on_progress=advance)
+        options = PrepareOptions(bentham_range=tuple(given.bentham_range))
+        prepare(given.input, root, options, subjects=given.subjects, on_progress=advance)
     return {"root": str(root)}
 
 
@@ -178,7 +226,8 @@ def _data(settings: "Settings", console: "Console") -> dict[str, Any]:
     with progress_bars(console) as datamodule.progress:
         described = datamodule.describe()
     folds = described["folds"]
-    return {"source": described["source"], "train": folds["train"]["n"], "test": folds["test"]["n"]}
+    counts = {fold: folds[fold]["n"] for fold in ("train", "test")}
+    return {"source": described["source"], **counts, "fingerprint": described["fingerprint"]}
 
 
 def _sweep(given: argparse.Namespace, overrides: list[str], console: "Console", again: str) -> dict[str, Any]:

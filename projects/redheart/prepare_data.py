@@ -5,6 +5,7 @@ result is there and its input has not changed, so an interrupted command is simp
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +18,13 @@ from rich.table import Table
 
 from projects.redheart.data.datamodule import StoriesDataModule
 from projects.redheart.data.embedding_cache import EmbeddingCache
-from projects.redheart.data.prepared import Prepared, PrepareOptions, prepare
+from projects.redheart.data.parts import MIN_PARTS
+from projects.redheart.data.prepared import COMMAND, STANDIN, Prepared, PrepareOptions, prepare
 from projects.redheart.data.split import DEFAULT_SHARES, class_shares
 from projects.redheart.encoders import EncoderOptions
 from projects.redheart.tasks import EMOTIONS
-from shared.errors import ConfigError, UserError
+from shared.callbacks.interruption import interruptible
+from shared.errors import ConfigError, RunInterrupted, UserError
 from shared.folds import FOLDS
 
 WRONG_INPUT = 2
@@ -80,7 +83,10 @@ def parse_encoder(words: list[str]) -> dict[str, Any] | None:
         key, equals, value = word.removeprefix("data.").partition("=")
         if not equals or (key != "encoder" and not key.startswith("encoder.")):
             raise ConfigError(f"{word!r} is no option; allowed are encoder=NAME and encoder.KEY=VALUE")
-        found["name" if key == "encoder" else key.removeprefix("encoder.")] = yaml.safe_load(value)
+        try:
+            found["name" if key == "encoder" else key.removeprefix("encoder.")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{word!r} cannot be read; allowed is a plain value, as in encoder.dim=64") from error
     if found["name"] == "none":
         return None
     EncoderOptions.read(found)
@@ -89,19 +95,15 @@ def parse_encoder(words: list[str]) -> dict[str, Any] | None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_intermixed_args(argv)  # options may stand before encoder=NAME
     console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        encoder = parse_encoder(args.encoder)
-        options = PrepareOptions(
-            args.threshold, tuple(args.bentham_range), tuple(name.strip() for name in args.emotions.split(",")),
-            args.max_chars, parse_shares(args.shares), _seed(args.seed),
-        )  # fmt: skip
-        with Progress(*columns, console=console, transient=True) as bars:
-            tell = _teller(bars)
-            prepared = prepare(args.stories, args.out, options, subjects=args.subjects, on_progress=tell)
-            cache = None if encoder is None else _embed(args.out, encoder, args.max_parts, tell)
+        with interruptible():
+            prepared, cache = _prepare(args, console)
+    except RunInterrupted as error:
+        again = shlex.join([*COMMAND.split(), *(sys.argv[1:] if argv is None else argv)])
+        print(f"{error}; go on with: {again}", file=sys.stderr)
+        return error.exit_code
     except UserError as error:
         print(error, file=sys.stderr)
         return WRONG_INPUT
@@ -112,10 +114,20 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _seed(value: int) -> int:
-    if value < 0:
-        raise ConfigError(f"seed is {value}; allowed is 0 or more.")
-    return value
+def _prepare(args: argparse.Namespace, console: Console) -> tuple[Prepared, tuple[EmbeddingCache, int] | None]:
+    """All three steps; every option is checked before the first begins."""
+    encoder = parse_encoder(args.encoder)
+    options = PrepareOptions(
+        args.threshold, tuple(args.bentham_range), tuple(name.strip() for name in args.emotions.split(",")),
+        args.max_chars, parse_shares(args.shares), args.seed,
+    )  # fmt: skip
+    if args.max_parts < MIN_PARTS:
+        raise ConfigError(f"--max-parts is {args.max_parts}; allowed is {MIN_PARTS} or more")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tell = _teller(bars)
+        prepared = prepare(args.stories, args.out, options, subjects=args.subjects, on_progress=tell)
+        return prepared, None if encoder is None else _embed(args.out, encoder, args.max_parts, tell)
 
 
 def _embed(
@@ -159,6 +171,10 @@ def _show(console: Console, prepared: Prepared, embedded: tuple[EmbeddingCache, 
     console.print(table)
     for sentence in quality["warnings"]:
         console.print(f"note: {sentence}", soft_wrap=True, markup=False)
+    if prepared.index.source == STANDIN:
+        console.print("source: stand-in stories, as the record beside the file says", soft_wrap=True)
+    else:
+        console.print("source: real; no record of a stand-in lies beside the file", soft_wrap=True)
     done = ", ".join(prepared.ran) or "nothing"
     console.print(f"done now: {done}; what else is needed was there already", soft_wrap=True)
     if embedded is not None:

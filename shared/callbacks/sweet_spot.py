@@ -17,7 +17,7 @@ from shared.errors import ConfigError
 from shared.module_groups import ModuleGroups
 from shared.snapshot_thinning import Thinning
 from shared.snapshots import SnapshotStore
-from shared.sweet_spots import Keys, SweetSpots, check_settings, choose
+from shared.sweet_spots import Keys, SweetSpots, check_settings, choose, rank_epochs
 
 SHORT_RUN_EPOCHS = 12  # shorter runs keep every epoch, so that there is something to choose from
 SWEET_SPOTS_FILE = "sweet_spots.json"
@@ -46,12 +46,13 @@ class SweetSpotCheckpoint(Callback):
         accuracy: Key of the accuracy on val; None: there is none.
         max_disk_gb: Disk that the snapshots may take (1 GB is 10^9 bytes); past it those with the worst monitor go. The
             newest and the best stay.
-        keep_per_group: Epochs whose file a module group keeps, the best by its own loss where the module logs
-            val/group/<group>/loss, otherwise by the monitor; the newest and the best by the monitor stay whole. The
-            others keep their values, which the analyses read. None: all. Weights are written in their own precision:
+        keep_per_group: Epochs whose file a module group keeps, the best by its deciding analysis inside its window, see
+            `shared.sweet_spots.rank_epochs`; the newest and the best by the monitor stay whole. The others keep their
+            values, which the analyses read. None: all. Weights are written in their own precision:
             a snapshot of 730 million takes 2.92 GB in float32 and 1.46 GB in bfloat16, 30 of them 88 and 44 GB; with
             the best 4 a group there are at most 6 files of each, 17.5 and 8.8 GB.
-        deciding: Module group -> analysis that decides, see `shared.sweet_spots.choose`.
+        deciding: Module group -> analysis that decides, see `shared.sweet_spots.choose`. Groups that the module says it
+            has not as configured (`BaseModule.absent_groups`) are left out, of `windows` too.
         windows: Module group -> shares of the run for its deciding analysis.
         overfit_weight: See `shared.sweet_spots.vote`.
         stability_weight: Likewise.
@@ -95,6 +96,8 @@ class SweetSpotCheckpoint(Callback):
         self.rows: list[Row] = []
         self.removed: list[int] = []
         self.module_groups: ModuleGroups | None = None
+        self._absent: tuple[str, ...] = ()
+        self._planned: int | None = None  # epochs, where the trainer knows
         self._fit_root: Path | None = None
         self._batches = 0  # begun since the start of the fit, over all its processes
         self._validation: Row | None = None  # the newest values of val/, with their epoch
@@ -123,8 +126,8 @@ class SweetSpotCheckpoint(Callback):
             return
         # Here and not in on_train_start, which Lightning leaves out when nothing is left to train.
         self._fit_root = Path(trainer.default_root_dir)
-        self.module_groups = ModuleGroups.of(pl_module, self.groups)
-        check_settings(self.choice["deciding"], self.choice["windows"], self.module_groups.names)
+        self._planned = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
+        self._take_groups(pl_module)
         if not self._restored and trainer.global_step == 0:
             self.rows, self.removed, self._batches, self._validation, self._last = [], [], 0, None, None
         resumed, self._restored = self._restored, False
@@ -138,6 +141,22 @@ class SweetSpotCheckpoint(Callback):
             rank_zero_warn(f"{store.folder}: {len(strays)} snapshots of an earlier fit were removed")
         if self.rows and rewrite is None:  # the fit may have been killed between a snapshot and its thinning
             self._forget(self._thinning().apply(store, self.rows[-1]["epoch"]))
+
+    def _take_groups(self, module: LightningModule) -> None:
+        """Take the groups of the network, and see that the settings fit them."""
+        self.module_groups = ModuleGroups.of(module, self.groups)
+        absent: Any = getattr(module, "absent_groups", None)
+        self._absent = () if absent is None else tuple(absent())
+        choice = self._choice()
+        check_settings(choice["deciding"], choice["windows"], self.module_groups.names)
+
+    def _choice(self) -> dict[str, Any]:
+        """The settings of `choose` without those for groups that this network could have and has not."""
+        of_groups = {
+            key: {group: value for group, value in (self.choice[key] or {}).items() if group not in self._absent}
+            for key in ("deciding", "windows")
+        }
+        return self.choice | of_groups
 
     def _drop_unusable(self, store: SnapshotStore) -> Row | None:
         """Leave out rows without their files.
@@ -185,7 +204,7 @@ class SweetSpotCheckpoint(Callback):
                 f"{', '.join(sorted(metrics))}"
             )
         self._last = {"epoch": epoch, "step": trainer.global_step, "batches": self._batches, "metrics": metrics}
-        limit = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else math.inf
+        limit = math.inf if self._planned is None else self._planned
         distance = 1 if limit < SHORT_RUN_EPOCHS else self.every_n_epochs
         if (epoch + 1) % distance == 0 or epoch + 1 == limit:
             self._take(trainer, pl_module, self._last)
@@ -227,7 +246,7 @@ class SweetSpotCheckpoint(Callback):
         """Rows so far, and what makes the next ones."""
         return {
             "rows": list(self.rows), "removed": list(self.removed), "batches": self._batches,
-            "validation": self._validation, "last": self._last,
+            "validation": self._validation, "last": self._last, "absent": list(self._absent),
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -235,6 +254,7 @@ class SweetSpotCheckpoint(Callback):
         self.rows, self.removed = list(state_dict["rows"]), list(state_dict["removed"])
         self._batches = int(state_dict["batches"])
         self._validation, self._last = state_dict["validation"], state_dict["last"]
+        self._absent = tuple(state_dict.get("absent", ()))
         self._restored = True
 
     def select(self, out: Path, module: LightningModule | None = None) -> SweetSpots:
@@ -249,7 +269,7 @@ class SweetSpotCheckpoint(Callback):
         """
         self.flush()
         if module is not None:
-            self.module_groups = ModuleGroups.of(module, self.groups)
+            self._take_groups(module)
         store = self.store
         known = store.epochs()
         rows = {row["epoch"]: row for row in [*self.rows, *([self._last] if self._last else [])]}
@@ -259,7 +279,7 @@ class SweetSpotCheckpoint(Callback):
         else:
             names = list(store.record(known[-1])["groups"]) if known else []
         num_epochs = self._last["epoch"] + 1 if self._last else None
-        found = choose(kept, names, keys=self.keys, num_epochs=num_epochs, **self.choice)
+        found = choose(kept, names, keys=self.keys, num_epochs=num_epochs, **self._choice())
         write_json(out, found.as_dict())
         return found
 
@@ -320,13 +340,12 @@ class SweetSpotCheckpoint(Callback):
         """What may stay of the snapshots so far."""
         assert self.module_groups is not None
         badness = {row["epoch"]: self._badness(row) for row in self.rows}
-        of_group = {}
-        for group in self.module_groups.names:
-            key = f"val/group/{group}/loss"
-            own = {row["epoch"]: float(row["metrics"].get(key, math.nan)) for row in self.rows}
-            of_group[group] = own if any(key in row["metrics"] for row in self.rows) else badness
+        ranking: dict[str, list[int]] = {}
+        if self.keep_per_group is not None:
+            settings = {"num_epochs": self._planned, "keys": self.keys, **self._choice()}
+            ranking = rank_epochs(self.rows, self.module_groups.names, badness, **settings)
         max_bytes = None if self.max_disk_gb is None else int(self.max_disk_gb * 1e9)
-        return Thinning(badness, of_group, self.keep_per_group, max_bytes)
+        return Thinning(badness, ranking, self.keep_per_group, max_bytes)
 
     def _badness(self, row: Row) -> float:
         """The monitor, lower is better."""

@@ -5,7 +5,6 @@ is not finite is left out and said. An analysis without what it needs abstains a
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,11 @@ The reference gives own losses a window of their own for each of its groups; wha
 whole run."""
 
 ACCURACY_WEIGHT = 0.5
+_MISSING = {
+    "overfit": "no loss on train is logged",
+    "balance": "no accuracy is logged",
+    "own_loss": "the group logs no loss of its own",
+}
 _MIN_PLATEAU = 5  # second differences of fewer snapshots say nothing about noise
 _ROUNDING = 1e-9  # 20/60 of 60 epochs is epoch 20, not the one after
 
@@ -126,50 +130,64 @@ def vote(
     if analysis not in ANALYSES:
         raise ValueError(f"analysis is {analysis!r}; allowed: {', '.join(ANALYSES)}")
     low, high = WINDOWS[analysis] if window is None else window
-    position = (series.epochs + 1) / series.num_epochs
-    inside = (position >= low - _ROUNDING) & (position <= high + _ROUNDING)
+    inside = _inside(series, (low, high))
     where = f"epochs {max(0, math.ceil(low * series.num_epochs - _ROUNDING) - 1)} to " + str(
         math.floor(high * series.num_epochs + _ROUNDING) - 1
     )
     if not inside.any():
         return Vote(analysis, None, None, f"abstains: no snapshot lies in {where}")
-    if analysis == "overfit":
-        return _overfit(series, inside, where, overfit_weight, stability_weight)
-    return _ANALYSES[analysis](series, inside, where)
+    if analysis == "plateau":
+        return _plateau(series, inside, where)
+    found = scores(analysis, series, overfit_weight=overfit_weight, stability_weight=stability_weight)
+    if found is None:
+        return Vote(analysis, None, None, f"abstains: {_MISSING[analysis]}")
+    usable = eligible(analysis, series, window)
+    if not usable.any():
+        return Vote(analysis, None, None, f"abstains: fewer than three snapshots lie in {where}")
+    over = f"{overfit_weight:g} x (val - train where positive)"
+    what = {
+        "overfit": f"val loss + {over} + {stability_weight:g} x local spread",
+        "balance": f"val loss - {ACCURACY_WEIGHT:g} x accuracy",
+        "stable": "variance of the last three val losses",
+        "own_loss": "the group's own loss",
+    }[analysis]
+    return _lowest(analysis, what, found, series.epochs, usable, where)
 
 
-def _overfit(series: Series, inside: NDArray[np.bool_], where: str, overfit: float, stability: float) -> Vote:
-    if series.train_loss is None:
-        return Vote("overfit", None, None, "abstains: no loss on train is logged")
-    scores = series.loss + overfit * np.maximum(0.0, series.loss - series.train_loss)
-    scores = scores + stability * local_spread(series.loss)
-    what = f"val loss + {overfit:g} x (val - train where positive) + {stability:g} x local spread"
-    return _lowest("overfit", what, scores, series.epochs, inside, where)
+def eligible(analysis: str, series: Series, window: Window | None = None) -> NDArray[np.bool_]:
+    """(S,) whether an analysis may vote for a snapshot, were its score finite.
+
+    `stable` needs three snapshots in the window and so may not vote for the first two there.
+    """
+    inside = _inside(series, WINDOWS[analysis] if window is None else window)
+    return inside & (np.cumsum(inside) > 2) if analysis == "stable" else inside
 
 
-def _balance(series: Series, inside: NDArray[np.bool_], where: str) -> Vote:
-    if series.accuracy is None:
-        return Vote("balance", None, None, "abstains: no accuracy is logged")
-    scores = series.loss - ACCURACY_WEIGHT * series.accuracy
-    return _lowest("balance", f"val loss - {ACCURACY_WEIGHT:g} x accuracy", scores, series.epochs, inside, where)
+def scores(
+    analysis: str, series: Series, *, overfit_weight: float = 0.2, stability_weight: float = 0.1
+) -> Floats | None:
+    """What an analysis other than the plateau gives each snapshot, inside its window or not.
+
+    Returns:
+        (S,), lower is better, NaN where nothing can be said; None where the analysis lacks what it needs.
+    """
+    if analysis == "overfit" and series.train_loss is not None:
+        penalty = overfit_weight * np.maximum(0.0, series.loss - series.train_loss)
+        return series.loss + penalty + stability_weight * local_spread(series.loss)
+    if analysis == "balance" and series.accuracy is not None:
+        return series.loss - ACCURACY_WEIGHT * series.accuracy
+    if analysis == "stable":
+        found = np.full(len(series.loss), np.nan)
+        if len(found) >= 3:
+            found[2:] = np.lib.stride_tricks.sliding_window_view(series.loss, 3).var(axis=1)
+        return found
+    return series.own_loss if analysis == "own_loss" else None
 
 
-def _stable(series: Series, inside: NDArray[np.bool_], where: str) -> Vote:
-    losses = np.where(inside, series.loss, np.nan)
-    scores = np.full(len(losses), np.nan)
-    if len(losses) >= 3:
-        scores[2:] = np.lib.stride_tricks.sliding_window_view(losses, 3).var(axis=1)
-    # The first two of the window have no three behind them: nothing of theirs is left out for being not finite.
-    complete = inside & (np.cumsum(inside) > 2)
-    if not complete.any():
-        return Vote("stable", None, None, f"abstains: fewer than three snapshots lie in {where}")
-    return _lowest("stable", "variance of the last three val losses", scores, series.epochs, complete, where)
-
-
-def _own_loss(series: Series, inside: NDArray[np.bool_], where: str) -> Vote:
-    if series.own_loss is None:
-        return Vote("own_loss", None, None, "abstains: the group logs no loss of its own")
-    return _lowest("own_loss", "the group's own loss", series.own_loss, series.epochs, inside, where)
+def _inside(series: Series, window: Window) -> NDArray[np.bool_]:
+    """(S,) whether a snapshot lies in the window."""
+    position = (series.epochs + 1) / series.num_epochs
+    return (position >= window[0] - _ROUNDING) & (position <= window[1] + _ROUNDING)
 
 
 def _plateau(series: Series, inside: NDArray[np.bool_], where: str) -> Vote:
@@ -192,12 +210,6 @@ def _plateau(series: Series, inside: NDArray[np.bool_], where: str) -> Vote:
     )  # fmt: skip
 
 
-_ANALYSES: dict[str, Callable[[Series, NDArray[np.bool_], str], Vote]] = {
-    "balance": _balance,
-    "stable": _stable,
-    "own_loss": _own_loss,
-    "plateau": _plateau,
-}
 ANALYSES = tuple(WINDOWS)
 """Names of the analyses."""
 

@@ -138,8 +138,8 @@ def choose(
         return SweetSpots("declined", too_few, **common)
     votes, choices = {}, {}
     for group in groups:
-        series = _series(rows, run, keys, group)
-        name = deciding.get(group, "overfit" if series.own_loss is None else "own_loss")
+        series = series_of(rows, run, keys, group)
+        name = deciding_analysis(group, series, deciding)
         weights = {"overfit_weight": overfit_weight, "stability_weight": stability_weight}
         votes[group] = tuple(
             vote(analysis, series, _pair(windows.get(group)) if analysis == name else None, **weights)
@@ -199,7 +199,14 @@ def _too_few(rows: Sequence[Row], loss: str) -> str | None:
     return None
 
 
-def _series(rows: Sequence[Row], num_epochs: int, keys: Keys, group: str) -> Series:
+def deciding_analysis(group: str, series: Series, deciding: Mapping[str, str] | None) -> str:
+    """The analysis that decides for a group: that of the settings, else own_loss where there is one, else overfit."""
+    return (deciding or {}).get(group, "overfit" if series.own_loss is None else "own_loss")
+
+
+def series_of(rows: Sequence[Row], num_epochs: int, keys: Keys, group: str) -> Series:
+    """What the analyses read of the rows for one group."""
+
     def values(key: str | None) -> Floats | None:
         if key is None or not any(key in row["metrics"] for row in rows):
             return None
@@ -207,7 +214,8 @@ def _series(rows: Sequence[Row], num_epochs: int, keys: Keys, group: str) -> Ser
         return np.where(np.isfinite(found), found, np.nan)
 
     loss = values(keys.loss)
-    assert loss is not None
+    if loss is None:
+        loss = np.full(len(rows), np.nan)
     epochs = np.array([row["epoch"] for row in rows], dtype=np.int64)
     # Written out: `group_loss_key` refuses names such as "_net", which a group may have and no metric.
     own = values(f"val/group/{group}/loss")

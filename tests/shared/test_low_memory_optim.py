@@ -1,3 +1,4 @@
+import functools
 import math
 import sys
 
@@ -5,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from shared import low_memory_optim
 from shared.errors import ConfigError
-from shared.low_memory_optim import FactoredAdamW, offload_states, store
-from shared.optim import build_optimizer
+from shared.low_memory_optim import FactoredAdamW, bytes_of_states, offload_states, prepare_offload, store
+from shared.optim import build_optimizer, build_scheduler
 
 
 def test_rounding_keeps_the_mean_and_never_leaves_the_two_neighbours() -> None:
@@ -131,6 +133,93 @@ def test_offloaded_states_give_the_same_weights(name: str) -> None:
         results.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
     # Kernels over many tensors at once round otherwise than over one.
     torch.testing.assert_close(results[1], results[0], rtol=2e-5, atol=1e-6)
+
+
+def three_steps(name: str, offload_in: int | None) -> tuple[list[torch.Tensor], torch.optim.Optimizer]:
+    """Weights after three steps whose closures compute the gradients; one of them offloads after that."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    optimizer = build_optimizer(network.named_parameters(), {"name": name, "lr": 0.01, "weight_decay": 0.1})
+    build_scheduler(optimizer, {"name": "constant"}, 10, 1)  # which wraps the step as well
+    prepare_offload(optimizer)
+
+    def closure(number: int) -> float:
+        network.zero_grad()
+        network(torch.full((3, 4), float(number))).square().sum().backward()
+        if number == offload_in:
+            assert offload_states(optimizer)
+            # Gone before the closure's next attempt.
+            assert all(state.device == low_memory_optim.MAIN_MEMORY for state in states_of(optimizer))
+        torch.manual_seed(number)
+        return float(number)
+
+    for number in range(3):
+        assert optimizer.step(functools.partial(closure, number)) == number
+    return [weight.detach() for weight in network.parameters()], optimizer
+
+
+def states_of(optimizer) -> list[torch.Tensor]:
+    return [
+        value
+        for state in optimizer.state.values()
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor) and key != "step"
+    ]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_factored", "adan"])
+@pytest.mark.parametrize("step", [0, 1])
+def test_offloading_inside_a_steps_closure_gives_the_same_weights(name: str, step: int) -> None:
+    plain, _ = three_steps(name, None)
+    offloaded, optimizer = three_steps(name, step)
+    assert optimizer.states_are_offloaded
+    for mine, theirs in zip(offloaded, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2e-5, atol=1e-6)
+
+
+class SecondMemory:
+    """Plays main memory by the meta device: what lies there cannot be computed with, and comes back by `fetch`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, str], torch.Tensor] = {}
+        self.moves: list[str] = []
+
+    def __call__(self, optimizer, weight: torch.Tensor, device: torch.device) -> None:
+        state = optimizer.state.get(weight, {})
+        for key, value in state.items():
+            if not isinstance(value, torch.Tensor) or key == "step":
+                continue
+            if device.type == "meta" and value.device.type != "meta":
+                self.kept[id(weight), key] = value
+                state[key] = torch.empty_like(value, device="meta")
+                self.moves.append("away")
+            elif device.type != "meta" and value.device.type == "meta":
+                state[key] = self.kept.pop((id(weight), key))
+                self.moves.append("back")
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_factored"])
+def test_a_step_whose_closure_offloads_fetches_what_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, _ = three_steps(name, None)
+    memory = SecondMemory()
+    monkeypatch.setattr(low_memory_optim, "MAIN_MEMORY", torch.device("meta"))
+    monkeypatch.setattr(low_memory_optim, "_move_state", memory)
+    weights, optimizer = three_steps(name, 1)
+    count = len(states_of(optimizer))
+    assert memory.moves == ["away"] * count + memory.moves[count:]
+    assert memory.moves.count("back") == 2 * count  # fetched in the step that offloaded and in the one after it
+    assert {t.device.type for t in states_of(optimizer)} == {"meta"}
+    for mine, theirs in zip(weights, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2e-5, atol=1e-6)
+
+
+def test_the_bytes_of_states_are_those_of_their_tensors() -> None:
+    weight = nn.Parameter(torch.ones(4, 6))
+    optimizer = FactoredAdamW([weight], lr=0.1)
+    assert bytes_of_states(optimizer) == 0
+    weight.grad = torch.ones(4, 6)
+    optimizer.step()
+    assert bytes_of_states(optimizer) == 2 * 24 + 4 * (4 + 6)
 
 
 def test_without_torchao_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
+import weakref
+
 import pytest
 import torch
 from torch import nn
 
+from shared import micro_batches
 from shared.errors import ConfigError, TrainingError
-from shared.micro_batches import MicroBatches, Remedy, is_out_of_memory, pieces, refuse_batch_statistics
+from shared.micro_batches import MicroBatches, Remedy, has_room, is_out_of_memory, pieces, refuse_batch_statistics
 
 BATCH = {
     "x": torch.arange(5.0),
@@ -80,6 +83,47 @@ def test_the_state_is_plain_and_is_taken_up_again() -> None:
     smaller = MicroBatches(1)
     smaller.load(micro.state())
     assert smaller.size == 1
+
+
+def test_a_remedy_switched_on_beforehand_counts_and_is_said() -> None:
+    done = []
+    remedies = [Remedy("useless", lambda: False), Remedy("less", lambda: bool(done.append(1) or True))]
+    micro = MicroBatches(8, remedies)
+    assert not micro.foresee("useless", "no room")
+    with pytest.warns(UserWarning, match="no room for 3 GB: less is switched on"):
+        assert micro.foresee("less", "no room for 3 GB")
+    assert not micro.foresee("less", "no room for 3 GB")
+    assert (done, micro.applied, micro.oom_events, micro.size) == ([1], ["less"], 1, 8)
+    assert micro.sentences == ["no room for 3 GB: less is switched on"]
+
+
+def test_room_is_reserved_in_blocks_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, plain, alive = torch.device("cpu"), torch.empty, []
+
+    def counted(size: int, **more) -> torch.Tensor:
+        if sum(block() is not None for block in alive) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 MiB")
+        block = plain(size, **more)
+        alive.append(weakref.ref(block))
+        return block
+
+    monkeypatch.setattr(torch, "empty", counted)
+    monkeypatch.setattr(micro_batches, "BLOCK_BYTES", 1000)
+    assert has_room(3000, cpu)
+    assert not has_room(3001, cpu)
+    assert has_room(2001.5, cpu)
+    assert has_room(0, cpu)
+    assert len(alive) == 3 + 3 + 3
+    assert not any(block() is not None for block in alive)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(size: int, **more) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "empty", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        has_room(1, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ from shared.statistics import estimate_many
 
 WORTH, NOTHING, HARMFUL = "worth something", "worth nothing that this fold can show", "harmful"
 UNCHANGED, UNDECIDED = "changes no answer", "not decidable"
+UNMOVED = "no story's answer changed"
+"""The outputs differ in their digits, but no story's answer as the score counts it (a class, a rank)."""
 LEVEL = 0.05
+_ROUNDING = 1e-12
 WITHOUT, DIFFERENCE = "without", "worth"
 Advance = Callable[[int, int], None]
 
@@ -100,7 +103,8 @@ def judge(worth: Mapping[str, Any]) -> dict[str, Any]:
     """Verdict, smallest gain that could have been seen, and p-value of one estimate.
 
     The p-value (two-sided) takes the spread from the interval's width; the smallest detectable gain is 2.5 of these
-    spreads, as for the acceptance of a crossover.
+    spreads, as for the acceptance of a crossover. Where the groups do not vary there is no spread to judge by: nothing
+    is tested, and no gain can be said to have been detectable.
 
     Args:
         worth: value, lo, hi, n_groups, method.
@@ -109,11 +113,13 @@ def judge(worth: Mapping[str, Any]) -> dict[str, Any]:
     if lo is None or hi is None:
         reason = str(worth["method"]).removeprefix("no interval: ")
         return {"verdict": f"{UNDECIDED} ({reason})", "smallest_detectable": None, "p_value": None}
+    if hi - lo < _ROUNDING:
+        same = f"{UNDECIDED} (no variation between groups)" if abs(value) > _ROUNDING else UNMOVED
+        return {"verdict": same, "smallest_detectable": None, "p_value": None}
     verdict = WORTH if lo > 0 else HARMFUL if hi < 0 else NOTHING
     freedom = max(1, int(worth["n_groups"]) - 1)
     spread = (hi - lo) / (2 * float(stdtrit(freedom, 0.975)))
-    # Without spread the groups agree exactly: the difference is what it is, or there is none.
-    p_value = 2 * float(stdtr(freedom, -abs(value) / spread)) if spread > 0 else float(value == 0)
+    p_value = 2 * float(stdtr(freedom, -abs(value) / spread))
     return {"verdict": verdict, "smallest_detectable": 2.5 * spread, "p_value": p_value}
 
 
@@ -171,10 +177,11 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     said += [f"{HARMFUL} for {', '.join(bad)}"] if bad else []
     if said:
         return "; ".join(said)
-    if all(row["verdict"] == UNCHANGED for row in rows):
-        return UNCHANGED
+    still = {row["verdict"] for row in rows}
+    if still <= {UNCHANGED, UNMOVED}:
+        return UNMOVED if UNMOVED in still else UNCHANGED
     seen = [row for row in rows if row["smallest_detectable"] is not None]
     if not seen:
-        return str(next(row["verdict"] for row in rows if row["verdict"] != UNCHANGED))
+        return str(next(row["verdict"] for row in rows if row["verdict"] not in (UNCHANGED, UNMOVED)))
     limits = ", ".join(f"{row['metric']} {row['smallest_detectable']:.3g}" for row in seen)
     return f"{NOTHING} (smallest detectable: {limits})"

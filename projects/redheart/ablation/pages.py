@@ -90,12 +90,18 @@ def print_ablation(content: Mapping[str, Any], console: Console) -> None:
     for way in present(content):
         part = content[way]
         title = f"worth of each module, {WAYS[way]} (above 0: it helps)"
-        table = Table("module", "score", "worth", "95 %", "p (Holm)", title=title)
-        for row in part["rows"]:
-            if row["worth"] is not None:
-                table.add_row(row["module"], row["metric"], *_shown(row))
+        table = Table(title=title, box=None, padding=(0, 2, 0, 0))
+        shown = [row for row in part["rows"] if row["worth"] is not None]
+        for heading, key in (("module", "module"), ("score", "metric")):  # names stay whole at any width
+            longest = max((len(row[key]) for row in shown), default=0)
+            table.add_column(heading, no_wrap=True, min_width=longest)
+        for heading in ("worth", "95 %", "p (Holm)"):
+            table.add_column(heading, justify="right")
+        for row in shown:
+            table.add_row(row["module"], row["metric"], *_shown(row))
         console.print(table)
-        console.print(f"* holds after Holm's correction for {part['comparisons']} comparisons", markup=False)
+        counted = f"* holds after Holm's correction for the {part['comparisons']} comparisons of this way"
+        console.print(counted, markup=False)
         for sentence in part["sentences"]:
             console.print(f"  {sentence}", markup=False)
 
@@ -106,4 +112,5 @@ def _shown(row: Mapping[str, Any]) -> tuple[str, str, str]:
     value = "undefined" if worth["value"] is None else f"{worth['value']:+.4f}{star}"
     if worth["lo"] is None:
         return value, "none", ""
-    return value, f"{worth['lo']:+.4f} to {worth['hi']:+.4f}", f"{row['p_holm']:.3g}"
+    p_holm = "not tested" if row["p_holm"] is None else f"{row['p_holm']:.3g}"
+    return value, f"{worth['lo']:+.4f} to {worth['hi']:+.4f}", p_holm

@@ -1,5 +1,6 @@
 """The whole ablation of one run: passes, comparisons, files."""
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +14,21 @@ from projects.redheart.ablation.opened_run import OpenedRun, answer_test, check_
 from projects.redheart.ablation.pages import print_ablation, write_ablation
 from projects.redheart.ablation.retrain import ALL, retrained_answers
 from shared.callbacks.interruption import interruptible
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
+from shared.run_dir import RunDirectory
 from shared.session import progress_bars
 
 SCHEMA = 1
 DRAWS = 2000
-FOLDER = "ablation"
+FOLDER, FILE = "ablation", "ablation.json"
 NOTE = (
     "Worth is the network with everything minus the network without the module, its sign turned so that above 0 means "
     "the module helps; differences are paired story by story, intervals are 95 % by group. Switched off: the module's "
     "contribution leaves the fusion of the trained final network and the rest is weighed anew (of the backbone, its "
     "layers are skipped), its calibrator unchanged; the others have learned beside it, so a module that others can "
-    "replace may still look needed. Retrained: trained without the module from the same seed with the same number of "
-    "epochs; one seed, so the spread between seeds is not in the interval."
+    "replace may still look needed. Retrained: trained without the analyzer from the same seed with the same number of "
+    "epochs; one seed, so the spread between seeds is not in the interval; backbone and heads are only switched off. "
+    "Holm's correction is made within each way by itself, over its own comparisons."
 )
 
 
@@ -42,17 +45,20 @@ def ablate(
         again: How the command is given again, for the message of an interruption.
 
     Returns:
-        Content of ablation.json, which stands in `<run>/ablation/`.
+        Content of ablation.json, which stands in `<run>/ablation/`. Without a budget it keeps the retrained part of an
+        earlier call about the same network.
 
     Raises:
         ConfigError: If an argument is wrong or the run has no module to switch off.
         CheckpointError: If the run cannot be opened, or its network no longer says what its test said.
+        DataError: If the ablation.json that is there is damaged.
         LeakError: If the data or folds are not those of the run.
         RunInterrupted: A signal stopped it.
     """
     if epochs is not None and epochs < 1:
         raise ConfigError(f"--epochs is {epochs}, allowed: 1 or more")
     console = Console(file=sys.stderr, quiet=quiet)
+    folder = RunDirectory.open(path).path / FOLDER
     with progress_bars(console) as progress, interruptible():
         opened = open_run(path, progress)
         if not opened.analyzers:
@@ -60,13 +66,38 @@ def ablate(
         full, without = switched_off_answers(opened, progress)
         content = _header(opened, draws)
         content["switched_off"] = part(opened, full, without, draws, progress)
+        content |= kept_part(folder / FILE, opened.final_sha256)
+    paths = write_ablation(folder, content)  # what takes hours comes next, and may be stopped
     if epochs is not None:
         content["retrained"] = _retrained(path, opened.analyzers, epochs, draws, console, again)
-    paths = write_ablation(opened.loaded.run.path / FOLDER, content)
+        paths = write_ablation(folder, content)
     if not quiet:
         print_ablation(content, Console())
         console.print(f"ablation: {paths['ablation.json'].parent}", markup=False)
     return content
+
+
+def kept_part(path: Path, final_sha256: str) -> dict[str, Any]:
+    """The retrained part of an earlier ablation of the same network, which took hours and still holds.
+
+    Args:
+        path: ablation.json, which may not be there.
+        final_sha256: Of the network now.
+
+    Returns:
+        {"retrained": the part}, or nothing where there is none, or it is of another network.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        same = before["final_sha256"] == final_sha256
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error!r}); remove it and ablate again") from error
+    return {"retrained": before["retrained"]} if same and "retrained" in before else {}
 
 
 def _header(opened: OpenedRun, draws: int) -> dict[str, Any]:
@@ -101,7 +132,7 @@ def part(
         advance=lambda done, total: progress("differences with intervals", done, total),
     )  # fmt: skip
     tested = sum(row["p_value"] is not None for row in rows)
-    return {"comparisons": tested, "rows": rows, "sentences": sentences(rows)}
+    return {"comparisons": tested, "draws": draws, "rows": rows, "sentences": sentences(rows)}
 
 
 def _retrained(

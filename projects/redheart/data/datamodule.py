@@ -13,6 +13,7 @@ from projects.redheart.data.index import story_index, text_digest
 from projects.redheart.data.leave_one_out import leave_one_subject_out, subject_of_stories
 from projects.redheart.data.prepared import Prepared, PrepareOptions, prepare, read_prepared
 from projects.redheart.data.subjects import SUBJECTS, read_subjects
+from projects.redheart.data.subset import stratified_subset
 from projects.redheart.data.text_datamodule import TRAIN, Corpus, TextDataModule
 from projects.redheart.standin import StandinConfig, generate_standin
 from shared.errors import ConfigError
@@ -27,7 +28,8 @@ class StoriesDataModule(TextDataModule):
     Args:
         root: Prepared folder; None: stand-in stories, made and prepared on first use.
         standin: Fields of `StandinConfig`, without a root.
-        num_stories: Use the first so many kept stories; None: all.
+        num_stories: Use so many kept stories, drawn with the shares of the folds and of the classes in each, always the
+            same ones and whatever their order in the file, see `stratified_subset`; None: all.
         leave_out_subject: Name of the person whose stories are the test fold; the other people are divided among the
             other folds, and stories of nobody are train. None: the folds of splits.csv.
         common: See `TextDataModule`.
@@ -77,7 +79,7 @@ class StoriesDataModule(TextDataModule):
             corpus = self._without_subject(prepared, corpus, self.leave_out_subject)
         if self.num_stories is None or self.num_stories >= len(corpus.stories):
             return corpus
-        return corpus.take(np.arange(self.num_stories))
+        return corpus.take(stratified_subset(corpus.fold, corpus.stories.label, self.num_stories))
 
     def _without_subject(self, prepared: Prepared, corpus: Corpus, left_out: str) -> Corpus:
         """Folds of one round of leaving one subject out."""

@@ -194,8 +194,9 @@ class EmbeddingCache:
         wanted = {"format": FORMAT, "identity": self.encoder.identity.as_dict(), "dtype": self.encoder.dtype.str}
         for key, value in wanted.items():
             if stored[key] != value:
+                name, found, needed = _first_difference(key, stored[key], value)
                 raise DataError(
-                    f"embeddings {self.rows_path} are of another encoder: {key} is {stored[key]}, needed is {value}; "
+                    f"embeddings {self.rows_path} are of another encoder: {name} is {found!r}, needed is {needed!r}; "
                     "remove the files, or choose that encoder"
                 )
         return stored
@@ -364,3 +365,11 @@ def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     if fortran:
         raise ValueError("its rows are in Fortran order")
     return shape, dtype, stream.tell()
+
+
+def _first_difference(key: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
+    """Dotted name and both values of the first field that differs; the whole values where they are no mappings."""
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return key, found, wanted
+    names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+    return f"{key}.{names[0]}", found.get(names[0]), wanted.get(names[0])

@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from projects.redheart.data.quality import keep_good_stories
 from projects.redheart.data.split import DEFAULT_SHARES, split_stories
 from projects.redheart.data.stories import Stories, read_stories, write_story_lines
 from projects.redheart.data.subjects import SUBJECTS, read_subjects
+from projects.redheart.standin import writer as standin_files
 from projects.redheart.tasks import EMOTIONS
 from shared.atomic import write_bytes, write_json, write_text
 from shared.base_data import Progress, no_progress
-from shared.errors import DataError
+from shared.errors import ConfigError, DataError
 from shared.sample_index import SOURCES, SampleIndex
 from shared.splits import check_folds, read_splits, write_splits
 
@@ -36,6 +37,10 @@ SCHEMA = 1
 STORIES, QUALITY, SPLITS, SOURCE = "stories.jsonl", "quality.json", "splits.csv", "source.txt"
 RECORD = "prepared.json"
 COMMAND = "python -m projects.redheart.prepare_data"
+LOWEST_THRESHOLD = 50
+"""Below it the bounds of the search exclude nothing."""
+REAL, STANDIN = "real", "stand-in"
+_OWN = (STORIES, QUALITY, SPLITS, SOURCE, SUBJECTS, RECORD)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,9 @@ class PrepareOptions:
         max_chars: Longer texts are cut there.
         shares: Fold -> share of the stories.
         seed: Which of the equally good splits is drawn.
+
+    Raises:
+        ConfigError: `threshold` or `seed` is out of range; the others are checked where they are used.
     """
 
     threshold: float = THRESHOLD
@@ -57,6 +65,14 @@ class PrepareOptions:
     max_chars: int = 20_000
     shares: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not LOWEST_THRESHOLD < self.threshold <= 100:
+            raise ConfigError(
+                f"data.threshold is {self.threshold}; allowed is above {LOWEST_THRESHOLD} to 100 (percent)"
+            )
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; allowed is 0 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +108,7 @@ def prepare(
     root: Path,
     options: PrepareOptions,
     *,
-    kind: str = "real",
+    kind: str | None = None,
     subjects: Path | None = None,
     on_progress: Progress = no_progress,
 ) -> Prepared:
@@ -102,7 +118,7 @@ def prepare(
         source: JSON list of stories, or JSON lines.
         root: Folder to fill; made where missing.
         options: What it depends on.
-        kind: "real" or "stand-in".
+        kind: "real" or "stand-in"; None: as `kind_of` finds.
         subjects: Table of people, copied beside the stories; None: one that is there stays.
         on_progress: Told what is being done.
 
@@ -110,24 +126,62 @@ def prepare(
         DataError: The file cannot be used, or the folder holds something else.
         ConfigError: An option has no meaning.
     """
-    if kind not in SOURCES:
+    if kind is not None and kind not in SOURCES:
         raise ValueError(f"kind is {kind!r}; allowed are {', '.join(SOURCES)}")
     content = _content(source)
-    table = None if subjects is None else _content(subjects)
+    if subjects is not None:
+        read_subjects(subjects)  # a wrong table is told before anything is written
+    is_new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root):
-        record = _own_record(root)
-        ran = []
-        if _quality(root, source, content, options, record, on_progress):
-            ran.append("quality")
-        write_text(root / SOURCE, kind + "\n")
-        if table is not None:
-            write_bytes(root / SUBJECTS, _without_removed(table, root))
-            read_subjects(root / SUBJECTS)  # a wrong table is told now and not when it is used
-        if _split(root, options, record):
-            ran.append("split")
-    prepared = read_prepared(root)
-    return replace(prepared, ran=tuple(ran))
+        try:
+            ran = _fill(root, source, content, options, kind or kind_of(source), subjects, on_progress)
+        except (DataError, ConfigError):
+            if is_new:  # what was refused leaves no folder behind; an interruption does, since it goes on there
+                _remove_own(root)
+            raise
+    return replace(read_prepared(root), ran=ran)
+
+
+def kind_of(source: Path) -> str:
+    """Tell whether a file of stories is a stand-in, by the record that its maker has left beside it.
+
+    Args:
+        source: `stories.json` beside a STANDIN.json, or `stories.jsonl` of a folder prepared from one.
+
+    Returns:
+        "stand-in" or "real": a file without such a record is the user's own.
+    """
+    if source.name == standin_files.STORIES and (source.parent / standin_files.MARKER).is_file():
+        return STANDIN
+    kept = source.parent / SOURCE
+    is_prepared = source.name == STORIES and (source.parent / RECORD).is_file() and kept.is_file()
+    return STANDIN if is_prepared and kept.read_text(encoding="utf-8").strip() == STANDIN else REAL
+
+
+def _fill(
+    root: Path, source: Path, content: bytes, options: PrepareOptions, kind: str, subjects: Path | None,
+    on_progress: Progress,
+) -> tuple[str, ...]:  # fmt: skip
+    """Run the steps that are needed and return their names."""
+    record = _own_record(root)
+    ran = []
+    if _quality(root, source, content, options, record, on_progress):
+        ran.append("quality")
+    write_text(root / SOURCE, kind + "\n")
+    if subjects is not None:
+        write_bytes(root / SUBJECTS, _without_removed(subjects, root))
+    if _split(root, options, record):
+        ran.append("split")
+    return tuple(ran)
+
+
+def _remove_own(root: Path) -> None:
+    """Take away what `prepare` writes, and the folder where that leaves it empty."""
+    for name in _OWN:
+        (root / name).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody else has put something there
+        root.rmdir()
 
 
 def read_prepared(root: Path) -> Prepared:
@@ -173,6 +227,7 @@ def _quality(
         stories, reading, options.threshold, emotions=options.emotions,
         on_progress=lambda done, total: on_progress("near-duplicates", done, total),
     )  # fmt: skip
+    write_json(root / RECORD, record)  # first: a folder with stories and no record would be refused as a stranger's
     write_story_lines(root / STORIES, kept)
     about = {"schema": SCHEMA, "source_file": source.name, "sha256": sha256}
     write_json(root / QUALITY, about | quality.as_dict())
@@ -197,16 +252,15 @@ def _split(root: Path, options: PrepareOptions, record: dict[str, Any]) -> bool:
     return True
 
 
-def _without_removed(table: bytes, root: Path) -> bytes:
-    """The table of people without the lines about stories that left as near-duplicates."""
+def _without_removed(subjects: Path, root: Path) -> bytes:
+    """The table of people, which has been read, without the lines about stories that left as near-duplicates."""
     quality = json.loads((root / QUALITY).read_text(encoding="utf-8"))
     removed = {entry["id"] for entry in quality["removed"]}
-    try:
-        rows = list(csv.reader(io.StringIO(table.decode("utf-8-sig"), newline="")))
-        place = rows[0].index("id")
-        kept = [row for row in rows if len(row) <= place or row[place] not in removed]
-    except (UnicodeDecodeError, csv.Error, LookupError, ValueError) as error:
-        raise DataError(f"the table of subjects is no CSV in UTF-8 with a column id ({error}).") from error
+    rows = [row for row in csv.reader(io.StringIO(_content(subjects).decode("utf-8-sig"), newline="")) if row]
+    place = rows[0].index("id")
+    kept = [row for row in rows if row[place].strip() not in removed]
+    if len(kept) == 1:
+        raise DataError(f"{subjects} rates only stories that left as near-duplicates; rate those that stay.")
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(kept)
     return text.getvalue().encode("utf-8")
@@ -225,7 +279,6 @@ def _own_record(root: Path) -> dict[str, Any]:
             raise DataError(f"{root} is not empty and has no {RECORD}; give an empty or a new folder.")
         # The name goes into every sample id; it stays when the folder is moved, since splits.csv holds it.
         record = {"schema": SCHEMA, "name": root.absolute().name, "emotions": [], "steps": {}}
-        write_json(root / RECORD, record)
     return record
 
 

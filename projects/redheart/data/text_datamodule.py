@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from projects.redheart.data.dataset import StoryDataset, StoryTargets
 from projects.redheart.data.embedding_cache import EmbeddedTexts, EmbeddingCache
+from projects.redheart.data.fingerprint import fingerprint
 from projects.redheart.data.parts import MIN_PARTS, StoryParts, split_stories, whole_text
 from projects.redheart.data.sequences import PartSequences, Sequences, TokenNumberSequences, TokenVectorSequences
 from projects.redheart.data.stories import Stories
@@ -175,6 +176,15 @@ class TextDataModule(FoldedDataModule):
                 num_classes=len(self.index.classes),
             )
         }  # fmt: skip
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these stories, targets and folds from any others; reads the stories, embeds nothing."""
+        return fingerprint(self.corpus.stories, self.corpus.index, self.corpus.fold)
+
+    def describe(self) -> dict[str, Any]:
+        """Source, size of each fold, and the fingerprint by which a command knows a run of the same data."""
+        return super().describe() | {"fingerprint": self.fingerprint}
 
     def findings(self) -> tuple[list[dict[str, str]], list[str]]:
         """What is odd about the stories, and which encoder reads them where it knows no meaning."""

@@ -10,6 +10,8 @@ from projects.redheart.encoders.model_folder import hub_folder, local_folder, pa
 from shared.errors import ConfigError
 
 ENCODERS = ("hashing", "minilm_packaged", "local_path", "hub")
+LOWEST = {"batch_size": 1, "max_tokens": 2, "dim": 1}
+"""Key -> lowest value; an encoder may allow less, and says so itself."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class EncoderOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.name not in ENCODERS:
             raise ConfigError(f"data.encoder.name is {self.name!r}; allowed are {', '.join(ENCODERS)}")
         if self.pooling not in POOLINGS:
@@ -63,6 +66,24 @@ class EncoderOptions:
         for key in needed:
             if not getattr(self, key):
                 raise ConfigError(f"encoder={self.name} needs data.encoder.{key}, which is not set")
+
+    def _check_kinds(self) -> None:
+        """Refuse a value of another kind: a number in words would fail deep inside an encoder, with a stack trace."""
+        for key, lowest in LOWEST.items():
+            value = getattr(self, key)
+            if value is None and key == "max_tokens":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ConfigError(f"data.encoder.{key} is {value!r}; allowed is a whole number from {lowest} on")
+            if value < lowest:
+                raise ConfigError(f"data.encoder.{key} is {value}; allowed is {lowest} or more")
+        for key in ("normalise", "finetune"):
+            if not isinstance(getattr(self, key), bool):
+                raise ConfigError(f"data.encoder.{key} is {getattr(self, key)!r}; allowed are true, false")
+        for key in ("path", "model", "revision", "device"):
+            value = getattr(self, key)
+            if not isinstance(value, str) and (value is not None or key == "device"):
+                raise ConfigError(f"data.encoder.{key} is {value!r}; allowed is a text; quote one of digits alone")
 
     @property
     def tokens(self) -> int:

@@ -106,6 +106,11 @@ class StoryNetwork(nn.Module):
         groups["A"] = (f"{BACKBONE}.", f"{HEAD}.", "fusion.", *groups["A"])
         return {group: prefixes for group, prefixes in groups.items() if prefixes}
 
+    def absent_groups(self) -> tuple[str, ...]:
+        """Groups of GROUPS all of whose analyzers were left out."""
+        present = self.module_groups()
+        return tuple(group for group in GROUPS if group not in present)
+
     def _analyzers(self) -> list[tuple[str, Analyzer]]:
         """Analyzers with their names."""
         return [(name, cast(Analyzer, module)) for name, module in self.analyzers.items()]

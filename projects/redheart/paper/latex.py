@@ -1,4 +1,4 @@
-"""Plain text and tables as LaTeX that needs no more than booktabs and graphicx, and the same tables as CSV."""
+"""Plain text and tables as LaTeX that needs only booktabs, graphicx and longtable, and the same tables as CSV."""
 
 import csv
 import io
@@ -18,6 +18,7 @@ Cell = str | int | float | Mapping[str, Any] | None
 """Text, a number, an estimate {value, lo, hi, ...}, or None where there is nothing."""
 
 TEXT, NUMBER, ESTIMATE = "text", "number", "estimate"
+INTERVALS = "95 % intervals by group in brackets."
 
 
 def escape(text: str) -> str:
@@ -61,9 +62,11 @@ class Table:
         columns: Its columns.
         rows: One cell for each column.
         wide: Whether it is scaled to the width of the line.
+        printed: What LaTeX shows in place of it, where the table itself is too long to print; the CSV is of the table.
+        long: Whether it may run over several pages; it is then not scaled.
 
     Raises:
-        ValueError: If a row has another number of cells than there are columns.
+        ValueError: If a row has another number of cells than there are columns, or a long table is wide.
     """
 
     name: str
@@ -71,41 +74,50 @@ class Table:
     columns: tuple[Column, ...]
     rows: Sequence[Sequence[Cell]]
     wide: bool = False
+    printed: "Table | None" = None
+    long: bool = False
 
     def __post_init__(self) -> None:
+        if self.long and self.wide:
+            raise ValueError(f"{self.name} is long and wide; a table over several pages cannot be scaled")
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"a row of {self.name} has {len(row)} cells; {len(self.columns)} are needed")
 
 
 def table_latex(table: Table, label: str) -> str:
-    """The table as a float with booktabs rules.
+    """The table with booktabs rules: as a float, or over several pages where it is long.
 
     Args:
-        table: The table.
+        table: The table; what it says is `printed` is shown in its place.
         label: Its label behind "tab:".
     """
+    table = table.printed or table
     alignment = "".join("l" if column.kind == TEXT else "r" for column in table.columns)
-    lines = [
-        r"\begin{table}[htbp]",
-        r"\centering",
-        rf"\caption{{{escape(table.caption)}}}",
-        rf"\label{{tab:{label}}}",
-        r"\small",
+    head = " & ".join(escape(column.name) for column in table.columns) + r" \\"
+    body = [
+        " & ".join(_latex_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)) + r" \\"
+        for row in table.rows
+    ]
+    caption, mark = rf"\caption{{{escape(table.caption)}}}", rf"\label{{tab:{label}}}"
+    lines = _over_pages(alignment, head, body, caption + mark) if table.long else [
+        r"\begin{table}[htbp]", r"\centering", caption, mark, r"\small",
         *([r"\resizebox{\linewidth}{!}{%"] if table.wide else []),
-        rf"\begin{{tabular}}{{{alignment}}}",
-        r"\toprule",
-        " & ".join(escape(column.name) for column in table.columns) + r" \\",
-        r"\midrule",
-        *(
-            " & ".join(_latex_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)) + r" \\"
-            for row in table.rows
-        ),
-        r"\bottomrule",
+        rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule",
         r"\end{tabular}" + ("}" if table.wide else ""),
         r"\end{table}",
-    ]
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _over_pages(alignment: str, head: str, body: list[str], caption: str) -> list[str]:
+    """Lines of a longtable whose heading comes again on each page."""
+    return [
+        r"\begingroup", r"\footnotesize", r"\setlength{\tabcolsep}{4pt}",
+        rf"\begin{{longtable}}{{{alignment}}}", caption + r" \\",
+        r"\toprule", head, r"\midrule", r"\endfirsthead", r"\toprule", head, r"\midrule", r"\endhead",
+        r"\bottomrule", r"\endfoot", *body, r"\end{longtable}", r"\endgroup",
+    ]  # fmt: skip
 
 
 def _latex_cell(cell: Cell, column: Column) -> str:

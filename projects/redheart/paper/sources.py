@@ -1,4 +1,8 @@
-"""What a run directory holds for a paper; nothing else is read, so the paper can be made again from it at any time."""
+"""What a run directory holds for a paper, so that the paper can be made again from it at any time.
+
+What lies beside the run (facts of the prepared stories, the sweep) is read from its copies in `<run>/paper_sources/`;
+see `projects.redheart.paper.kept`.
+"""
 
 import csv
 import json
@@ -11,6 +15,8 @@ import yaml
 
 from projects.redheart.models.network import StoryNetwork
 from projects.redheart.models.sizes import ModuleSize, module_sizes
+from projects.redheart.paper.kept import kept_quality, kept_sweep
+from projects.redheart.paper.origin import Labels, labels_of
 from shared.checkpoint_io import load_checkpoint
 from shared.errors import CheckpointError, ConfigError, DataError
 from shared.run_dir import RunDirectory
@@ -28,6 +34,7 @@ class Source:
         epochs: Rows of metrics.csv.
         class_counts: Fold -> class -> number of samples, from splits.csv.
         sweet_spots: Content of sweet_spots.json, None where the run chose none.
+        crossover: Content of crossover.json, None where the run crossed nothing.
         ablation: Content of ablation/ablation.json, None where the run was not ablated.
         quality: Content of quality.json of the prepared stories, None where the data were not prepared.
         sweep: Content of lr_sweep_results.json of the sweep that gave the rate, None without one.
@@ -41,10 +48,16 @@ class Source:
     epochs: list[dict[str, str]]
     class_counts: dict[str, dict[str, int]]
     sweet_spots: dict[str, Any] | None
+    crossover: dict[str, Any] | None
     ablation: dict[str, Any] | None
     quality: dict[str, Any] | None
     sweep: dict[str, Any] | None
     parameters: list[ModuleSize]
+
+    @property
+    def labels(self) -> Labels:
+        """Where the labels come from."""
+        return labels_of(self.report, self.config)
 
     @property
     def num_parameters(self) -> int:
@@ -63,12 +76,13 @@ def read_sources(paths: list[Path], sweep: Path | None = None) -> list[Source]:
 
     Args:
         paths: Run directories or links to them.
-        sweep: Folder of the sweep that chose the rate; None: the one that config.yaml names, if any.
+        sweep: Folder of the sweep that chose the rate, copied in place of an earlier one; None: the copy, else the one
+            that config.yaml names, if any.
 
     Raises:
         ConfigError: If a folder is no run directory or stands twice, or the sweep has no results.
         CheckpointError: If a run has no report.
-        DataError: If a file is damaged.
+        DataError: If a file is damaged, or what lies beside the run cannot be copied or is not the run's.
     """
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) < len(resolved):
@@ -91,17 +105,19 @@ def _read(run: RunDirectory, label: str, sweep: Path | None) -> Source:
     path = run.path
     try:
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
         return Source(
             label=label,
             path=path,
-            report=json.loads((path / "report.json").read_text(encoding="utf-8")),
+            report=report,
             config=config,
             epochs=_rows(path / "metrics.csv"),
             class_counts=_class_counts(path / "splits.csv"),
             sweet_spots=_json(path / "sweet_spots.json"),
+            crossover=_json(path / "crossover.json"),
             ablation=_json(path / "ablation" / "ablation.json"),
-            quality=_quality(config),
-            sweep=_sweep(config, sweep),
+            quality=kept_quality(path, config, report),
+            sweep=kept_sweep(path, config, sweep),
             parameters=parameters_of(run, config),
         )
     except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
@@ -125,21 +141,6 @@ def _class_counts(path: Path) -> dict[str, dict[str, int]]:
         fold = counts.setdefault(row["fold"], {})
         fold[row["label"]] = fold.get(row["label"], 0) + 1
     return counts
-
-
-def _quality(config: dict[str, Any]) -> dict[str, Any] | None:
-    root = config["data"].get("root")
-    return None if root is None else _json(Path(str(root)) / "quality.json")
-
-
-def _sweep(config: dict[str, Any], named: Path | None) -> dict[str, Any] | None:
-    origin = named or config["optimizer"].get("lr_from")
-    if origin is None:
-        return None
-    found = _json(Path(str(origin)) / "lr_sweep_results.json")
-    if found is None and named is not None:
-        raise ConfigError(f"--sweep is {named}, which has no lr_sweep_results.json; name the folder of a sweep")
-    return found
 
 
 def parameters_of(run: RunDirectory, config: dict[str, Any]) -> list[ModuleSize]:

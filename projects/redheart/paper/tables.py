@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from projects.redheart.models.sizes import TOTAL_TARGET
-from projects.redheart.paper.latex import ESTIMATE, NUMBER, Cell, Column, Table
+from projects.redheart.paper.ablation_table import ablation
+from projects.redheart.paper.latex import ESTIMATE, INTERVALS, NUMBER, Cell, Column, Table
 from projects.redheart.paper.reference import CLAIMS, NOT_COMPARABLE
 from projects.redheart.paper.sources import Source
 from shared.folds import FOLDS
 
-INTERVALS = "95 % intervals by group in brackets."
 FULL_SIZE = 0.1
 """A network within this share of the full size is set beside the reference's figures module by module."""
 
@@ -38,9 +38,10 @@ def data_set(source: Source) -> Table:
             total = sum(counts.values())
             shares.append(f"{counts.get(name, 0) / total:.1%}" if total else None)
         rows.append([name, *shares])
-    kind = "real data" if source.report["data"]["source"] == "real" else "stand-in data made by a generator"
     columns = (Column("part"), *(Column(fold, NUMBER) for fold in present))
-    return Table("data_set", f"Data set ({kind}): size of each fold and share of each emotion.", columns, rows)
+    return Table(
+        "data_set", f"Data set ({source.labels.short}): size of each fold and share of each emotion.", columns, rows
+    )
 
 
 def quality(source: Source) -> Table | None:
@@ -87,7 +88,7 @@ def results(source: Source) -> Table:
         [f"baseline: {row['name']}", *(row["metrics"].get(metric) for metric in metrics)]
         for row in source.report.get("baselines", [])
     ]
-    caption = f"Emotion on the test fold, opened once. {INTERVALS} Only final is calibrated."
+    caption = f"Emotion on the test fold, opened once; {source.labels.short}. {INTERVALS} Only final is calibrated."
     return Table("results", caption, columns, [*models, *others], wide=True)
 
 
@@ -112,7 +113,8 @@ def per_class(source: Source) -> Table:
         [name, found["support"], *(found[score] for score in scores)]
         for name, found in source.report.get("per_class", {}).items()
     ]
-    return Table("per_class", f"Final on each emotion of the test fold. {INTERVALS}", columns, rows, wide=True)
+    caption = f"Final on each emotion of the test fold; {source.labels.short}. {INTERVALS}"
+    return Table("per_class", caption, columns, rows, wide=True)
 
 
 def tasks(source: Source) -> Table:
@@ -124,7 +126,10 @@ def tasks(source: Source) -> Table:
         for task, found in source.report.get("tasks", {}).items()
         for row, estimates in found["rows"].items()
     ]
-    caption = f"Tasks with numbers in [0, 1] on the test fold, each the mean over the task's numbers. {INTERVALS}"
+    caption = (
+        f"Tasks with numbers in [0, 1] on the test fold, each the mean over the task's numbers; {source.labels.short}. "
+        f"{INTERVALS}"
+    )
     return Table("tasks", caption, columns, rows, wide=True)
 
 
@@ -146,14 +151,18 @@ def reference(source: Source) -> Table:
         Column("our test accuracy", ESTIMATE), Column("our difference in macro-F1 to best single", ESTIMATE),
     )  # fmt: skip
     differences = {row["name"]: row.get("diff_to_best_single", {}) for row in source.report["models"]}
+    ours = [(claim.name, claim.test_accuracy, claim.our_row) for claim in CLAIMS] + [(None, None, "final")]
+    crossed = source.report.get("crossover")
+    decision = "no crossover was tested" if crossed is None else f"crossover {crossed['decision']}"
     rows: list[list[Cell]] = [
         [
-            claim.name, claim.test_accuracy, claim.our_row, source.estimate(claim.our_row, "accuracy"),
-            differences.get(claim.our_row, {}).get("f1_macro"),
+            name, accuracy, f"{row} ({decision})" if row == "final" else row, source.estimate(row, "accuracy"),
+            differences.get(row, {}).get("f1_macro"),
         ]
-        for claim in CLAIMS
+        for name, accuracy, row in ours
     ]  # fmt: skip
-    return Table("reference", NOT_COMPARABLE, columns, rows, wide=True)
+    caption = f"{NOT_COMPARABLE} Final is what our acceptance test let through; the reference has no such row."
+    return Table("reference", caption, columns, rows, wide=True)
 
 
 def sweet_spots(source: Source) -> Table | None:
@@ -163,25 +172,8 @@ def sweet_spots(source: Source) -> Table | None:
         return None
     decision, sources = crossed["decision"], crossed["sources"]
     rows: list[list[Cell]] = [[group, epoch] for group, epoch in sources.items()]
-    caption = f"Epoch that each module group of the best candidate comes from; the crossover was {decision}."
+    caption = f"Epoch that each module group of the final network comes from; the crossover was {decision}."
     return Table("sweet_spots", caption, (Column("module group"), Column("epoch", NUMBER)), rows)
-
-
-def ablation(source: Source) -> Table | None:
-    """Worth of each module, both ways."""
-    if source.ablation is None:
-        return None
-    rows: list[list[Cell]] = []
-    for way, words in (("switched_off", "switched off"), ("retrained", "retrained")):
-        for row in source.ablation.get(way, {"rows": []})["rows"]:
-            holm = None if row["p_holm"] is None else f"{row['p_holm']:.3g}"
-            rows.append([words, row["module"], row["metric"], row["worth"], holm, row["verdict_holm"]])
-    columns = (
-        Column("way"), Column("module"), Column("metric"), Column("worth", ESTIMATE, 4), Column("p (Holm)", NUMBER),
-        Column("verdict"),
-    )  # fmt: skip
-    caption = "What each module is worth on the test fold (above 0: it helps), with Holm's correction. " + INTERVALS
-    return Table("ablation", caption, columns, rows, wide=True)
 
 
 def sweep(source: Source) -> Table | None:
@@ -227,10 +219,13 @@ BUILDERS: tuple[Callable[[Source], Table | None], ...] = (
 def comparison(sources: list[Source]) -> Table:
     """The final rows of several runs under each other."""
     metrics = ("accuracy", "f1_macro", "nll", "ece")
-    columns = (Column("run"), Column("data"), *(Column(metric, ESTIMATE) for metric in metrics))
+    columns = (Column("run"), Column("data"), Column("labels"), *(Column(metric, ESTIMATE) for metric in metrics))
     rows: list[list[Cell]] = [
-        [source.label, source.report["data"]["source"], *(source.estimate("final", metric) for metric in metrics)]
+        [
+            source.label, source.report["data"]["source"], source.labels.short,
+            *(source.estimate("final", metric) for metric in metrics),
+        ]
         for source in sources
-    ]
+    ]  # fmt: skip
     caption = f"The final row of each run, each on its own test fold: not paired. {INTERVALS}"
     return Table("comparison", caption, columns, rows, wide=True)

@@ -4,26 +4,36 @@ from typing import Any
 
 from projects.redheart.models.sizes import TOTAL_TARGET
 from projects.redheart.paper.latex import escape, shown
+from projects.redheart.paper.origin import Labels
 from projects.redheart.paper.sources import Source
+from shared.crossover.acceptance import CROSS_FITTED, HELD_OUT
+
+_TASKS = {
+    "bentham": "ten scores after Bentham",
+    "regret": "regret",
+    "surd": "four measures (surprise, uncertainty, relevance and depth)",
+}
+_TEXTS = {
+    Labels.GENERATED: "stand-in stories made by a generator",
+    Labels.LANGUAGE_MODEL: "stories labelled by a language model",
+    Labels.HUMAN: "comments labelled by people",
+    Labels.UNKNOWN: "texts",
+}
+_FORMS = {
+    HELD_OUT: "by a test on stories held out for it",
+    CROSS_FITTED: (
+        "by a cross-fitted test: for want of stories to hold out, each part of them was judged by a choice made on the "
+        "other parts, so no story served the test alone"
+    ),
+}
 
 
 def limitations(source: Source) -> str:
     """What a reader must know before believing the numbers, as LaTeX."""
     report = source.report
-    folds, is_real = report["data"]["folds"], report["data"]["source"] == "real"
+    folds = report["data"]["folds"]
     test = folds.get("test", {"n": 0, "groups": 0})
-    sentences = []
-    if is_real:
-        sentences.append(
-            "The labels of annotated stories come from a language model, not from people; where a public corpus is "
-            "used instead, they come from its annotators and only the emotion is known."
-        )
-    else:
-        sentences.append(
-            "The stories are stand-ins made by a generator from templates with labels that are consistent by "
-            "construction: they show that the method runs, not how well it does on real text. The labels of the "
-            "stories that the method is meant for come from a language model, not from people."
-        )
+    sentences = [source.labels.sentence]
     sentences.append(
         f"The test fold holds {test['n']:,} stories in {test['groups']:,} groups, the fit used "
         f"{folds.get('train', {'n': 0})['n']:,}; differences smaller than the intervals show cannot be told from none."
@@ -50,19 +60,12 @@ def abstract(source: Source) -> str:
     test = report["data"]["folds"].get("test", {"n": 0})
     sentences = [
         "[Why emotion, ethics and regret in a text matter: one sentence.]",
-        f"We train one network for the emotion of a story, Bentham's ten circumstances, regret and four measures of "
-        f"surprise, uncertainty, relevance and depth ({source.num_parameters:,} parameters).",
-        f"On {test['n']:,} test stories, opened once, it reaches a macro-F1 of {_said(final)} and an accuracy of "
-        f"{_said(accuracy)}.",
+        f"We train one network for {_answered(report)} ({source.num_parameters:,} parameters).",
+        f"On {test['n']:,} test {_TEXTS[source.labels]}, opened once, it reaches a macro-F1 of {_said(final)} and an "
+        f"accuracy of {_said(accuracy)}.",
     ]
-    crossed = report.get("crossover")
-    if crossed is not None:
-        difference = _difference(report, "crossover") or _difference(report, "final")
-        gain = f"; its macro-F1 minus that of the best single epoch is {_said(difference)}" if difference else ""
-        sentences.append(
-            f"Taking each module from the epoch where it was best was {crossed['decision']} by a test on stories that "
-            f"served nothing else{gain}."
-        )
+    if report.get("crossover") is not None:
+        sentences.append(_crossed(source))
     calibrated = report.get("calibration")
     if calibrated is not None:
         before, after = calibrated["before"]["ece"], calibrated["after"]["ece"]
@@ -76,6 +79,29 @@ def abstract(source: Source) -> str:
             sentences.append(f"For {task}, Spearman's correlation is {_said(scores['spearman'])}.")
     sentences.append("[What follows from this: one sentence that the intervals above bear.]")
     return "\\begin{abstract}\n" + "\n".join(_line(sentence) for sentence in sentences) + "\n\\end{abstract}\n"
+
+
+def _answered(report: dict[str, Any]) -> str:
+    """What the network was asked that the test has targets for; what it has none for is masked, and is said to be."""
+    measured = report.get("tasks", {})
+    names = ["the emotion of a text", *(words for task, words in _TASKS.items() if task in measured)]
+    if len(names) == 1:
+        return f"{names[0]}; its other tasks are masked, since the data have no targets for them,"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _crossed(source: Source) -> str:
+    """What became of the crossover, and by which test."""
+    report, details = source.report, source.crossover or {}
+    decision = report["crossover"]["decision"]
+    became = f"was {decision}" if decision != "undecidable" else "could be neither accepted nor declined"
+    if details and details.get("acceptance") is None:
+        tested = "before any test, since the search found nothing to test"
+    else:
+        tested = _FORMS.get(str(details.get("form")), "by its acceptance test")
+    difference = _difference(report, "crossover")
+    gain = f"; its macro-F1 on the test fold minus that of the best single epoch is {_said(difference)}"
+    return f"Taking each module from the epoch where it was best {became} {tested}{gain if difference else ''}."
 
 
 def _line(sentence: str) -> str:

@@ -16,6 +16,7 @@ HEAD = r"""\documentclass[11pt]{article}
 \usepackage[margin=2.5cm]{geometry}
 \usepackage{booktabs}
 \usepackage{graphicx}
+\usepackage{longtable}
 \title{[Title]}
 \author{[Authors]}
 \date{}

@@ -27,7 +27,11 @@ def print_agreement(content: Mapping[str, Any], console: Console) -> None:
 
 def print_calibration(content: Mapping[str, Any], console: Console) -> None:
     """Scores before and after, all subjects together, and whether the aims were met."""
-    title = f"{content['n_subjects']} subjects, {content['n_measured']} ratings of people left out"
+    counts = content["n_per_fold"]
+    title = (
+        f"{content['n_subjects']} subjects, each left out once: measured on {counts['test']} ratings of the test fold, "
+        f"fitted on others' among {counts['calibrate']} of the calibrate fold"
+    )
     table = Table("score", "before", "after", "change", title=title)
     for name, found in content["scores"].items():
         table.add_row(name, said(found["before"]), said(found["after"]), said(found["change"]))

@@ -30,7 +30,12 @@ class RatedStories:
         log_probs: (M, K) calibrated log-probabilities of the network.
         features: (M, F) ratings and signals, z-scored within the person; no NaN.
         label: (M,) emotion.
-        may_fit: (M,) bool, whether the story's fold may serve a calibrator.
+        may_fit: (M,) bool, whether the story may be fitted on: it lies in the calibrate fold.
+        may_measure: (M,) bool, whether it may be measured on: it lies in the test fold. The run's own calibrator was
+            fitted on the calibrate fold, so "before" would look better there than it is.
+
+    Raises:
+        LeakError: If a rating may serve both.
     """
 
     story: NDArray[np.int64]
@@ -40,20 +45,31 @@ class RatedStories:
     features: Floats
     label: NDArray[np.int64]
     may_fit: NDArray[np.bool_]
+    may_measure: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        both = np.flatnonzero(self.may_fit & self.may_measure)
+        if len(both):
+            raise LeakError(
+                f"story in row {int(self.story[both[0]])} may be fitted on and measured on; a fold serves one"
+            )
 
 
-def leave_one_out(rated: RatedStories) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (rows to fit on, rows to measure on) for each person.
+def leave_one_out(rated: RatedStories) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield (code, rows to fit on, rows to measure on) for each person who rated a story of the test fold.
 
-    What is fitted on comes from other people, from a fold that may serve a calibrator, and is about stories that the
-    person left out has not rated.
+    What is fitted on comes from other people, from the calibrate fold, and is about stories that the person left out
+    has not rated.
 
     Raises:
         DataError: If nothing is left to fit on for a person.
     """
     for code, name in enumerate(rated.names):
-        measured = np.flatnonzero(rated.subject == code)
-        foreign = (rated.subject != code) & ~np.isin(rated.story, rated.story[measured])
+        own = rated.subject == code
+        measured = np.flatnonzero(own & rated.may_measure)
+        if len(measured) == 0:
+            continue
+        foreign = ~own & ~np.isin(rated.story, rated.story[own])
         fitted = np.flatnonzero(foreign & rated.may_fit)
         if len(fitted) == 0:
             raise DataError(
@@ -61,7 +77,7 @@ def leave_one_out(rated: RatedStories) -> Iterator[tuple[NDArray[np.int64], NDAr
                 "different stories, or more of the calibrate fold"
             )
         refuse_overlap(rated, fitted, measured)
-        yield fitted, measured
+        yield code, fitted, measured
 
 
 def refuse_overlap(rated: RatedStories, fitted: NDArray[np.int64], measured: NDArray[np.int64]) -> None:
@@ -130,31 +146,32 @@ def calibrate(rated: RatedStories, *, seed: int = 0, draws: int = 2000) -> dict[
         draws: Number of bootstrap draws.
 
     Returns:
-        {n_subjects, n_measured, scores: {ece, brier, nll: {before, after, change}}, subjects: {name: {n, n_fitted, ece,
-        brier, nll: {before, after}}}, aims, notes}. The change of ece is relative, those of brier and nll are
-        differences; below 0 is better.
+        {n_subjects, n_measured, n_per_fold: {calibrate, test}, scores: {ece, brier, nll: {before, after, change}},
+        subjects: {name: {n, n_fitted, ece, brier, nll: {before, after}}}, aims}. Everything is measured on ratings of
+        the test fold, of the people who gave any; n_per_fold counts the ratings that could be fitted on and those that
+        were measured. The change of ece is relative, those of brier and nll are differences; below 0 is better.
 
     Raises:
-        DataError: If there are fewer than two people, or nothing to fit on.
+        DataError: If there are fewer than two people, or nothing to fit or measure on.
     """
     if len(rated.names) < 2:
         raise DataError(f"the ratings are of {len(rated.names)} subject(s); leaving one out needs two or more")
+    if not rated.may_measure.any():
+        raise DataError("no rating is of a story of the test fold; only there can the correction be measured")
     before = softmax(rated.log_probs, axis=1)
     after = np.full_like(before, np.nan)
-    fitted_on: dict[str, int] = {}
-    for name, (fitted, measured) in zip(rated.names, leave_one_out(rated), strict=True):
+    subjects: dict[str, dict[str, Any]] = {}
+    for code, fitted, measured in leave_one_out(rated):
         parameters = fit_correction(rated.log_probs[fitted], rated.features[fitted], rated.label[fitted])
         after[measured] = corrected(parameters, rated.log_probs[measured], rated.features[measured])
-        fitted_on[name] = len(fitted)
+        counts = {"n": len(measured), "n_fitted": len(fitted)}
+        subjects[rated.names[code]] = counts | _of_subject(before, after, rated, measured)
     content: dict[str, Any] = {
-        "n_subjects": len(rated.names),
-        "n_measured": len(rated.label),
+        "n_subjects": len(subjects),
+        "n_measured": int(rated.may_measure.sum()),
+        "n_per_fold": {"calibrate": int(rated.may_fit.sum()), "test": int(rated.may_measure.sum())},
         "scores": _scores(before, after, rated, {"seed": seed, "draws": draws}),
-        "subjects": {
-            name: {"n": int((rated.subject == code).sum()), "n_fitted": fitted_on[name]}
-            | _of_subject(before, after, rated, rated.subject == code)
-            for code, name in enumerate(rated.names)
-        },
+        "subjects": subjects,
     }
     content["aims"] = {
         "ece": aim("the calibration error", content["scores"]["ece"]["change"], AIM_ECE, relative=True),
@@ -164,7 +181,8 @@ def calibrate(rated: RatedStories, *, seed: int = 0, draws: int = 2000) -> dict[
 
 
 def _scores(before: Floats, after: Floats, rated: RatedStories, settings: dict[str, int]) -> dict[str, Any]:
-    was, now = (ClassificationScores(probs, rated.label, rated.subject) for probs in (before, after))
+    rows = rated.may_measure
+    was, now = (ClassificationScores(probs[rows], rated.label[rows], rated.subject[rows]) for probs in (before, after))
     count = was.num_groups
     pairs: dict[str, tuple[Statistic, Statistic]] = {
         "ece": (was.ece(), now.ece()),
@@ -188,10 +206,10 @@ def _scores(before: Floats, after: Floats, rated: RatedStories, settings: dict[s
     }
 
 
-def _of_subject(before: Floats, after: Floats, rated: RatedStories, mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Plain values of one person."""
-    one, label = np.zeros(int(mask.sum()), dtype=np.int64), rated.label[mask]
-    scores = [ClassificationScores(probs[mask], label, one) for probs in (before, after)]
+def _of_subject(before: Floats, after: Floats, rated: RatedStories, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Plain values of one person's measured ratings."""
+    one, label = np.zeros(len(rows), dtype=np.int64), rated.label[rows]
+    scores = [ClassificationScores(probs[rows], label, one) for probs in (before, after)]
     weight = np.ones((1, 1))
     return {
         name: {

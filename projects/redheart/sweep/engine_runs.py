@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from shared.config import Settings, check_config, differing_keys
 from shared.entry import CONFIG_FOLDER
 from shared.errors import ConfigError, RunInterrupted, TrainingError, UserError
+from shared.learning_rate import rate_from_sweep
 from shared.resume import saved_settings
 from shared.run_dir import RunDirectory
 
@@ -69,6 +70,7 @@ def run_once(config: DictConfig, overrides: Sequence[str] = (), quiet: bool = Fa
     from shared.engine import fit
 
     settings = check_config(config)
+    settings.plain["optimizer"] = rate_from_sweep(settings.plain["optimizer"], settings.sweeps)
     found = find(settings)
     if found is not None and found.found:
         return found
@@ -88,16 +90,22 @@ def run_once(config: DictConfig, overrides: Sequence[str] = (), quiet: bool = Fa
 
 
 def find(settings: Settings) -> EngineRun | None:
-    """Look for a run of this very configuration: the newest that is complete, else the newest that can be resumed.
+    """Look for a run of this very configuration and data: the newest complete one, else the newest to be resumed.
+
+    A run of the same configuration on other data, for example of a folder that was prepared anew, is passed over.
+
+    Args:
+        settings: With `optimizer.lr_from` resolved, as the engine writes it into config.yaml.
 
     Raises:
         ConfigError: If another process is working on it.
     """
     folder = settings.outputs / settings.project / settings.experiment
     unfinished: EngineRun | None = None
+    data = _Data(settings)
     for path in sorted(folder.glob("*/status.json"), reverse=True):
         run = RunDirectory(path.parent)
-        if not _same_configuration(run, settings):
+        if not _same_configuration(run, settings) or not data.is_of(run):
             continue
         status = run.status()
         if status["state"] == "done":
@@ -117,6 +125,37 @@ def _same_configuration(run: RunDirectory, settings: Settings) -> bool:
     except UserError:  # a run that died before its configuration was whole, or one of another version of the code
         return False
     return all(key == "resume" for key in differing_keys(settings.plain, saved))
+
+
+class _Data:
+    """The data of a configuration as they are now; read when the first run asks, since mostly none does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._read: dict[str, str] = {}
+
+    def is_of(self, run: RunDirectory) -> bool:
+        """Whether a run was made with them; so counts one that had not read any yet."""
+        check = run.done("check")
+        if check is None or "data_hash" not in check:
+            return True
+        recorded = {"data_hash": check["data_hash"], "fingerprint": check.get("data", {}).get("fingerprint")}
+        now = self._now()
+        # A run that is older than the fingerprint is known by its hash of ids, labels, groups and texts alone.
+        return all(recorded[key] in (None, value) for key, value in now.items())
+
+    def _now(self) -> dict[str, str]:
+        from projects.redheart.data.text_datamodule import TextDataModule
+        from shared.instantiate import instantiate
+
+        if not self._read:
+            settings = self._settings
+            made = instantiate(settings.plain["data"], "data", seed=settings.seed, cache_folder=settings.paths.cache)
+            if isinstance(made, TextDataModule):  # its index would embed the stories first
+                self._read = {"data_hash": made.corpus.index.data_hash(), "fingerprint": made.fingerprint}
+            else:
+                self._read = {"data_hash": made.index.data_hash()}
+        return self._read
 
 
 def plain_of(config: DictConfig) -> dict[str, object]:

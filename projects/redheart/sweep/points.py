@@ -122,6 +122,25 @@ def ranked(points: Sequence[Point]) -> list[Point]:
     return sorted(points, key=lambda point: (math.inf if point.score is None else point.score, point.lr))
 
 
+def edge_sentence(points: Sequence[Point]) -> str:
+    """What to do where no rate was tried on one side of the best; "" where there is one on both, failed ones counted.
+
+    A failed rate above the best bounds the search: larger ones would fail as well.
+
+    Example:
+        >>> edge_sentence([Point(1e-4, "done", 1.0, "", ""), Point(5e-4, "failed", None, "not finite", "")])
+        'the best rate 0.0001 is the smallest of those tried: a better one may lie beyond; widen --rates downwards'
+    """
+    best = ranked(points)[0]
+    rates = sorted(point.lr for point in points)
+    if best.score is None or rates[0] < best.lr < rates[-1]:
+        return ""
+    if len(rates) == 1:
+        return f"the best rate {best.lr:g} is the only one tried: a better one may lie on either side; widen --rates"
+    place, way = ("smallest", "downwards") if best.lr == rates[0] else ("largest", "upwards")
+    return f"the best rate {best.lr:g} is the {place} of those tried: a better one may lie beyond; widen --rates {way}"
+
+
 def write_sweep(folder: Path, points: Sequence[Point], facts: dict[str, Any]) -> Point:
     """Write lr_sweep_results.json, table.csv, one CSV a rate, stage_0.png and, last, optimal_lr.json.
 
@@ -140,14 +159,17 @@ def write_sweep(folder: Path, points: Sequence[Point], facts: dict[str, Any]) ->
     for point in order:
         write_text(folder / f"lr_{point.lr:g}.csv", _epochs_csv(point))
     write_text(folder / "table.csv", _table_csv(order))
+    edge = edge_sentence(order)
+    told = {"at_edge": bool(edge), "note": edge}
     write_json(
-        folder / "lr_sweep_results.json", {"schema": SCHEMA, **facts, "points": [asdict(point) for point in order]}
+        folder / "lr_sweep_results.json",
+        {"schema": SCHEMA, **facts, **told, "points": [asdict(point) for point in order]},
     )
     write_bytes(folder / "stage_0.png", png_bytes(sweep_figure(order)))
     best = order[0]
     if best.score is None:
         raise DataError(f"no rate of the sweep {folder} has a score; the first failed with: {best.reason}")
-    content = {"schema": SCHEMA, "lr": best.lr, "score": best.score, "points": len(order)}
+    content = {"schema": SCHEMA, "lr": best.lr, "score": best.score, "points": len(order), "at_edge": bool(edge)}
     write_json(folder / "optimal_lr.json", content)
     return best
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from projects.redheart.sweep.engine_runs import composed, run_once
-from projects.redheart.sweep.points import Point, make_point, ranked, write_sweep
+from projects.redheart.sweep.points import Point, edge_sentence, make_point, ranked, write_sweep
 from shared.config import check_config, differing_keys
 from shared.errors import ConfigError
 from shared.resume import saved_settings
@@ -166,6 +166,9 @@ def show(points: Sequence[Point], folder: Path, console: Console) -> None:
         shown = "" if point.score is None else f"{point.score:.4f}"
         table.add_row(str(rank), f"{point.lr:g}", shown, *losses, point.reason or point.status)
     console.print(table)
+    edge = edge_sentence(points)
+    if edge:
+        console.print(f"note: {edge}", markup=False)
     console.print(f"sweep: {folder}", markup=False)
 
 

@@ -260,11 +260,79 @@ def test_a_wrong_setting_is_one_sentence(changes: dict, message: str) -> None:
         MultiTaskLoss(**changes)
 
 
+CE = r"L_{\mathrm{emotion}} = -\langle\textstyle\sum_k (0.9\,y_k + \tfrac{0.1}{7})\log p_k\rangle"
+SQUARE = r"L_{t\neq\mathrm{emotion}} = \langle (p-y)^2\rangle"
+MORE = r"0.7\sum_t c_t R_t + 0.25\,\tfrac{1}{M}\sum_{m=1}^{M}\sum_{t\in m} c_t L_t^{(m)}"
+R_EMOTION = r"R_{\mathrm{emotion}} = \tfrac{1}{2}\langle\mathrm{KL}(p\,\|\,q) + \mathrm{KL}(q\,\|\,p)\rangle"
+R_SCORES = r"R_{t\neq\mathrm{emotion}} = \langle (p-q)^2\rangle"
+FORMULAS = {
+    "fixed": [
+        r"\mathcal{L} = 2\,L_{\mathrm{emotion}} + 1\,L_{\mathrm{bentham}} + 1\,L_{\mathrm{regret}}"
+        r" + 0.5\,L_{\mathrm{surd}} + " + MORE,
+        r"c_{\mathrm{emotion}} = 2, c_{\mathrm{bentham}} = 1, c_{\mathrm{regret}} = 1, c_{\mathrm{surd}} = 0.5",
+    ],
+    "uncertainty": [
+        r"\mathcal{L} = e^{-s_{\mathrm{emotion}}} L_{\mathrm{emotion}}"
+        r" + \tfrac{1}{2}e^{-s_{\mathrm{bentham}}} L_{\mathrm{bentham}}"
+        r" + \tfrac{1}{2}e^{-s_{\mathrm{regret}}} L_{\mathrm{regret}}"
+        r" + \tfrac{1}{2}e^{-s_{\mathrm{surd}}} L_{\mathrm{surd}} + \tfrac{1}{2}\sum_{t:\,n_t>0} s_t + " + MORE,
+        r"c_{\mathrm{emotion}} = e^{-\bar{s}_{\mathrm{emotion}}}, "
+        r"c_{\mathrm{bentham}} = \tfrac{1}{2}e^{-\bar{s}_{\mathrm{bentham}}}, "
+        r"c_{\mathrm{regret}} = \tfrac{1}{2}e^{-\bar{s}_{\mathrm{regret}}}, "
+        r"c_{\mathrm{surd}} = \tfrac{1}{2}e^{-\bar{s}_{\mathrm{surd}}}",
+    ],
+}
+
+
+def printed_terms(task: str, logits: np.ndarray, batch) -> tuple[float, float]:
+    """L_t of a pass or two, (P, B, D), and R_t of the two, by what FORMULAS prints."""
+    valid = batch["target_mask"][task].numpy()
+    if not valid.any():
+        return 0.0, 0.0
+    y = batch["target"][task].numpy()
+    if task != "emotion":
+        p = 1 / (1 + np.exp(-logits))
+        return float(((p - y) ** 2)[:, valid].mean()), float(((p[0] - p[-1]) ** 2)[valid].mean())
+    p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    cross = -((0.9 * np.eye(7)[y] + 0.1 / 7) * np.log(p)).sum(axis=-1)
+    kl = [(one * np.log(one / other)).sum(axis=-1) for one, other in ((p[0], p[-1]), (p[-1], p[0]))]
+    return float(cross[:, valid].mean()), float((0.5 * (kl[0] + kl[1]))[valid].mean())
+
+
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
-def test_the_formula_names_what_is_on(weighting: str) -> None:
-    on = MultiTaskLoss(weighting=weighting, rdrop_alpha=0.7, auxiliary_weight=0.25).formula()
-    off = MultiTaskLoss(weighting=weighting).formula()
-    assert "KL" in on
-    assert "0.25" in on
-    assert "KL" not in off
-    assert on.count("{") == on.count("}")
+@pytest.mark.parametrize("empty", [None, "surd"])
+def test_the_printed_formula_has_the_value_of_the_loss(weighting: str, empty: str | None) -> None:
+    weights = {"emotion": 2.0, "surd": 0.5} if weighting == "fixed" else None
+    loss = MultiTaskLoss(
+        weighting=weighting, weights=weights, label_smoothing=0.1, rdrop_alpha=0.7, auxiliary_weight=0.25
+    )
+    first, *constants = FORMULAS[weighting]
+    assert loss.formula().split(r",\quad ") == [first, CE, SQUARE, R_EMOTION, R_SCORES, *constants]
+    # What stands in these strings, written by hand.
+    batch = fabricated_batch(5, parts=3, embedding_dim=8)
+    if empty is not None:
+        batch["target_mask"][empty] = torch.zeros_like(batch["target_mask"][empty])
+    s = {"emotion": 0.3, "bentham": -1.0, "regret": 0.5, "surd": -0.2}
+    if loss.log_variance is not None:
+        loss.log_variance.load_state_dict({task: torch.tensor(value) for task, value in s.items()})
+        c = {task: math.exp(-value) * (1 if task == "emotion" else 0.5) for task, value in s.items()}
+        expected = 0.5 * sum(value for task, value in s.items() if task != empty)
+    else:
+        c, expected = {"emotion": 2.0, "bentham": 1.0, "regret": 1.0, "surd": 0.5}, 0.0
+    passes = {task: torch.cat([answers(5, 1)[task], answers(5, 2)[task]]).detach() for task in TASKS}
+    modules = {"one": {"emotion": passes["emotion"] * 0.5, "regret": passes["regret"] - 1}, "two": {"surd": passes["surd"] + 1}}  # fmt: skip  # noqa: E501
+
+    def terms(task: str, logits: torch.Tensor) -> tuple[float, float]:
+        return printed_terms(task, logits.double().numpy().reshape(2, 5, -1), batch)
+
+    for task in TASKS:
+        task_loss, apart = terms(task, passes[task])
+        expected += c[task] * (task_loss + 0.7 * apart)
+    expected += 0.25 / 2 * sum(c[t] * terms(t, z)[0] for part in modules.values() for t, z in part.items())
+    assert whole(loss, passes, batch, modules).objective.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_formula_leaves_out_what_is_off() -> None:
+    plain = " + ".join(rf"1\,L_{{\mathrm{{{task}}}}}" for task in TASKS)
+    labels = CE.replace(r"0.9\,y_k + \tfrac{0.1}{7}", "y_k")
+    assert MultiTaskLoss().formula() == r",\quad ".join([r"\mathcal{L} = " + plain, labels, SQUARE])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from projects.redheart.memory_estimate import breakdown, estimate, kept_by_autograd, main, state_bytes
+from projects.redheart.memory_estimate import breakdown, estimate, kept_by_autograd, main, state_bytes, step_room
 from projects.redheart.models.network import StoryNetwork
 from shared.errors import ConfigError
 from shared.optim import build_optimizer
@@ -24,6 +24,18 @@ def test_states_are_as_large_as_the_optimisers_own(name: str, dtype: torch.dtype
         if isinstance(value, torch.Tensor) and key != "step"
     )
     assert state_bytes(list(network.parameters()), name) == kept
+
+
+def test_bytes_of_states_and_of_a_step_by_hand() -> None:
+    weights = [nn.Parameter(torch.zeros(4, 6, dtype=torch.bfloat16)), nn.Parameter(torch.zeros(5))]
+    own = 2 * 24 + 4 * 5
+    assert {name: state_bytes(weights, name) for name in ("adamw", "adan", "sgd", "adamw_factored")} == {
+        "adamw": 2 * own, "adan": 2 * own, "sgd": own, "adamw_factored": 2 * (24 + 5) + 4 * (4 + 6 + 5),
+    }  # fmt: skip
+    assert state_bytes(weights, "adamw_8bit") == pytest.approx(2 * 29 * (1 + 4 / 256))
+    assert {name: step_room(weights, name) for name in ("adamw", "sgd", "adamw_8bit", "adamw_factored")} == {
+        "adamw": own, "sgd": own, "adamw_8bit": 5 * 4 * 24, "adamw_factored": 5 * 4 * 24,
+    }  # fmt: skip
 
 
 def test_what_autograd_keeps_by_hand() -> None:

@@ -1,5 +1,7 @@
 """The command: a table at the end, a second call with nothing to do, one sentence and code 2 for bad input."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ def test_it_tells_the_way_from_the_file_to_the_folds(
     assert "121 stories read -> 120 kept -> " in printed
     assert "sadness" in printed
     assert "done now: quality, split" in printed
+    assert "source: real; no record of a stand-in lies beside the file" in printed
     assert "encoder: hashing (mean of whole text" in printed
     assert printed.splitlines()[-1] == f"data: {out}"
     assert main([str(source), str(out), "encoder=hashing", "encoder.dim=16"]) == 0
@@ -58,7 +61,12 @@ def test_nothing_is_embedded_where_that_is_asked_for(source: Path, tmp_path: Pat
         (["encoder=bert"], "data.encoder.name is 'bert'"),
         (["encode"], "'encode' is no option; allowed are encoder=NAME"),
         (["--emotions", "a,b"], "data.emotions is ('a', 'b')"),
-        (["--subjects", "nobody.csv"], "nobody.csv does not exist"),
+        (["--subjects", "nobody.csv"], "the ratings nobody.csv do not exist"),
+        (["--threshold", "40"], "data.threshold is 40.0; allowed is above 50 to 100"),
+        (["--threshold", "nan"], "data.threshold is nan; allowed is above 50 to 100"),
+        (["--max-parts", "0", "encoder=none"], "--max-parts is 0; allowed is 3 or more"),
+        (["encoder.dim=foo"], "data.encoder.dim is 'foo'; allowed is a whole number"),
+        (["encoder.dim=["], "'encoder.dim=[' cannot be read; allowed is a plain value"),
     ],
 )
 def test_wrong_options_are_one_sentence_and_code_2(
@@ -68,6 +76,27 @@ def test_wrong_options_are_one_sentence_and_code_2(
     told = capsys.readouterr().err
     assert sentence in told
     assert len(told.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_says_how_to_go_on(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    signum: signal.Signals, code: int,
+) -> None:  # fmt: skip
+    def stopped(*arguments: object) -> None:
+        os.kill(os.getpid(), signum)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("projects.redheart.prepare_data._embed", stopped)
+        assert main([str(source), str(tmp_path / "my out"), "--seed", "3"]) == code
+    told = capsys.readouterr().err.strip()
+    assert told == (
+        f"stopped by {signum.name}; go on with: python -m projects.redheart.prepare_data {source} "
+        f"'{tmp_path / 'my out'}' --seed 3"
+    )
+    assert main([str(source), str(tmp_path / "my out"), "--seed", "3", "encoder=none"]) == 0
+    assert "done now: nothing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [b"[{", b"\xff\xfe", b"{}", b"[]", b'[{"id": "a", "text": "x", "label": 9}]'])

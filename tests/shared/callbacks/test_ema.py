@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from shared.base_module import BaseModule
 from shared.callbacks.ema import EmaWeights, ema_of_checkpoint
 from shared.sampler import EpochSampler, ResumableLoader
 
@@ -29,6 +30,19 @@ class Plain(LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Half(Plain):
+    """Weights in bfloat16, but for those of batch normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.network[0].bfloat16()
+        self.network[2].bfloat16()
+
+    def _loss(self, batch):
+        first, norm, last = self.network
+        return last(norm(first(batch.bfloat16()).float()).bfloat16()).float().square().mean()
 
 
 class Watch(Callback):
@@ -78,9 +92,9 @@ class SaveBefore(Callback):
             raise RuntimeError("crash")
 
 
-def train(tmp_path, ema, *more, epochs=3, ckpt_path=None, before=(), accumulate=1):
+def train(tmp_path, ema, *more, epochs=3, ckpt_path=None, before=(), accumulate=1, kind=Plain):
     seed_everything(3, verbose=False)
-    module = Plain()
+    module = kind()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
         max_epochs=epochs, accumulate_grad_batches=accumulate, callbacks=[*before, ema, *more], logger=False,
@@ -128,15 +142,66 @@ def test_an_average_that_was_never_updated_is_none(tmp_path):
     assert ema_of_checkpoint({"state_dict": {}}) is None
 
 
-@pytest.mark.parametrize("crash_at", [4, 5, 8])
-def test_resumed_equals_uninterrupted_for_both_copies(crash_at, tmp_path):
+def blend(ema, old, new, steps):
+    """Averages towards the same weights again and again, behind so many updates that the warm-up is over."""
+    for _ in range(steps):
+        ema._blend([old], [new], torch.tensor(10**6))
+    return old
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_the_average_of_half_precision_weights_arrives(half):
+    ema, start = EmaWeights(decay=0.999), torch.linspace(0.5, 1.0, 100).to(half)
+    target = (start.float() + 0.05).to(half)
+    way = (blend(ema, start.float(), target, 5000) - start.float()) / (target.float() - start.float())
+    assert way.numpy() == pytest.approx(1 - 0.999**5000, abs=1e-3)  # five time constants: 0.993
+    frozen = blend(ema, start.clone(), target, 5000)
+    assert half != torch.bfloat16 or torch.equal(frozen, start)  # what it was before
+
+
+def test_half_precision_weights_are_averaged_and_saved_in_float32_and_fit_the_network(tmp_path):
+    watch, ema = Watch(), EmaWeights(decay=0.5)
+    saver = ModelCheckpoint(tmp_path, filename="last", save_on_train_epoch_end=True)
+    module, _ = train(tmp_path, ema, watch, saver, kind=Half)
+    state = ema.averaged_state()
+    for name in ("network.0.weight", "network.1.running_mean", "network.2.bias"):
+        expected = watch.states[0][name].double()
+        for count, one in enumerate(watch.states[1:], start=1):
+            decay = min(0.5, (1 + count) / (10 + count))
+            expected = decay * expected + (1 - decay) * one[name].double()
+        assert state[name].dtype == torch.float32
+        assert torch.allclose(state[name].double(), expected, atol=1e-6)
+    assert state["network.1.num_batches_tracked"].dtype == torch.int64
+    assert module.state_dict()["network.0.weight"].dtype == torch.bfloat16
+    saved = ema_of_checkpoint(torch.load(tmp_path / "last.ckpt", weights_only=True))
+    assert all(saved[name].dtype == tensor.dtype and torch.equal(saved[name], tensor) for name, tensor in state.items())
+    BaseModule.load_weights(module, saved)
+    assert torch.equal(module.state_dict()["network.0.weight"], saved["network.0.weight"].bfloat16())
+
+
+def test_an_older_checkpoint_with_an_average_in_bfloat16_goes_on(tmp_path):
+    saver = ModelCheckpoint(tmp_path, filename="last", save_on_train_epoch_end=True)
+    train(tmp_path, EmaWeights(decay=0.9), saver, epochs=1, kind=Half)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    saved["ema"]["state"] = {
+        name: tensor.to(saved["state_dict"][name].dtype) for name, tensor in saved["ema"]["state"].items()
+    }
+    torch.save(saved, tmp_path / "older.ckpt")
+    ema = EmaWeights(decay=0.9)
+    train(tmp_path, ema, ckpt_path=tmp_path / "older.ckpt", kind=Half)
+    assert ema.num_updates == 9
+    assert ema.averaged_state()["network.0.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(("crash_at", "kind"), [(4, Plain), (5, Plain), (8, Plain), (5, Half)])
+def test_resumed_equals_uninterrupted_for_both_copies(crash_at, kind, tmp_path):
     whole = EmaWeights()
-    module, _ = train(tmp_path, whole)
+    module, _ = train(tmp_path, whole, kind=kind)
     saver = ModelCheckpoint(tmp_path, filename="last", every_n_train_steps=1, enable_version_counter=False)
     with pytest.raises(RuntimeError, match="crash"):
-        train(tmp_path, EmaWeights(), Watch(crash_at), saver)
+        train(tmp_path, EmaWeights(), Watch(crash_at), saver, kind=kind)
     resumed = EmaWeights()
-    again, _ = train(tmp_path, resumed, ckpt_path=tmp_path / "last.ckpt")
+    again, _ = train(tmp_path, resumed, ckpt_path=tmp_path / "last.ckpt", kind=kind)
     assert resumed.num_updates == whole.num_updates == 9
     for first, second in (
         (module.state_dict(), again.state_dict()),

@@ -348,6 +348,29 @@ def test_settings_that_do_not_fit_the_module_are_refused(tmp_path, settings, sen
         fit(tmp_path, callback=SweetSpotCheckpoint(**settings), max_epochs=2)
 
 
+class WithoutTail(Plain):
+    """Could have a group more and has not, as configured."""
+
+    def absent_groups(self):
+        return ("tail",)
+
+
+def test_settings_of_a_group_that_the_module_has_not_as_configured_are_left_out(tmp_path):
+    settings = {"deciding": {"tail": "stable", "head": "balance"}, "windows": {"tail": [0.5, 1.0]}}
+    _, _, callback = fit(tmp_path, module=WithoutTail(), callback=SweetSpotCheckpoint(keep_per_group=3, **settings))
+    content = json.loads((tmp_path / "sweet_spots.json").read_text())
+    assert set(content["epochs"]) == {"frozen", "body", "head", "tied"}
+    assert content["choices"]["head"]["deciding"] == "balance"
+    again = SweetSpotCheckpoint(tmp_path, **settings)  # behind the fit, without the network
+    again.load_state_dict(callback.state_dict())
+    assert again.select(tmp_path / "again.json").epochs == content["epochs"]
+    again.select(tmp_path / "again.json", WithoutTail())
+    with pytest.raises(ConfigError, match="deciding names the module group 'tail'; there are frozen, body, head, tied"):
+        again.select(tmp_path / "again.json", Plain())
+    with pytest.raises(ConfigError, match="windows names the module group 'tial'; there are frozen, body"):
+        fit(tmp_path, module=WithoutTail(), callback=SweetSpotCheckpoint(windows={"tial": [0.5, 1.0]}))
+
+
 def test_there_is_no_store_before_a_folder_is_known():
     with pytest.raises(ValueError, match="dirpath is None and no fit has begun"):
         _ = SweetSpotCheckpoint().store

@@ -1,6 +1,7 @@
 """`keep_per_group` of the sweet-spot callback: which files stay, and the same ones after a kill."""
 
 import json
+from statistics import pstdev
 
 import pytest
 
@@ -41,13 +42,21 @@ def thinned(tmp_path_factory):
     return folder
 
 
-def test_a_group_keeps_the_best_epochs_by_its_own_loss(thinned):
+def test_a_group_keeps_the_best_epochs_of_its_deciding_analysis(thinned):
     store = SnapshotStore(thinned / "snapshots")
     assert store.epochs() == list(range(MAX_EPOCHS))  # the values of all of them stay
-    losses = [store.metrics(epoch)["val/loss"] for epoch in range(MAX_EPOCHS)]
-    best = sorted(range(MAX_EPOCHS), key=lambda epoch: (losses[epoch], -epoch))[:2]
-    newest = MAX_EPOCHS - 1
-    expected = {"head": {*best, newest}, "body": {newest - 1, newest, best[0]}}
+    metrics = [store.metrics(epoch) for epoch in range(MAX_EPOCHS)]
+    newest, best = MAX_EPOCHS - 1, min(range(MAX_EPOCHS), key=lambda epoch: metrics[epoch]["val/loss"])
+    chosen = json.loads((thinned / "sweet_spots.json").read_text())["epochs"]
+    assert chosen["body"] == newest
+    overfit = []  # of head: the score in words, but for the newest, which stays anyway
+    for epoch in range(newest):
+        near = [metrics[other]["val/loss"] for other in range(max(0, epoch - 1), epoch + 2)]
+        loss, train = metrics[epoch]["val/loss"], metrics[epoch]["train/loss"]
+        overfit.append(loss + 0.2 * max(0.0, loss - train) + 0.1 * pstdev(near))
+    ranked = sorted(range(newest), key=lambda epoch: overfit[epoch])
+    expected = {"head": {*ranked[:2], newest, best}, "body": {newest - 1, newest, best}}
+    assert chosen["head"] in expected["head"]
     for group, epochs in expected.items():
         assert {epoch for epoch, groups in having(thinned).items() if group in groups} == epochs
     files = {path.parent.name: path for path in store.folder.glob("*/head.safetensors")}

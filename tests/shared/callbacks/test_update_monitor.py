@@ -1,15 +1,18 @@
 import time
 import warnings
+from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import Dataset
 
 from shared.callbacks import update_monitor
 from shared.callbacks.gradient_norms import GradientNorms, gradient_norms
+from shared.callbacks.rehearsal import Rehearsal
 from shared.callbacks.update_monitor import UpdateMonitor, monitored_modules, samples, update_ratio
+from shared.sampler import EpochSampler, ResumableLoader
 from tests.fabricate.kept_logs import KeptLogs
 
 
@@ -34,16 +37,27 @@ class Planted(L.LightningModule):
         return torch.optim.AdamW(trained, lr=0.01, weight_decay=self.decay)
 
 
-def fit(module: L.LightningModule, *callbacks: L.Callback, batches: int = 6, logs: KeptLogs | None = None, **settings):
+class Keyed(Dataset):
+    """Rows by `SampleKey`, as a resumable loader asks for them."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __getitem__(self, key):
+        return (self.rows[key.position],)
+
+
+def fit(module, *callbacks: L.Callback, batches: int = 6, logs: KeptLogs | None = None, ckpt_path=None, **settings):
     rows = torch.randn(4 * batches, 3, generator=torch.Generator().manual_seed(1))
+    loader = ResumableLoader(Keyed(rows), EpochSampler(len(rows), seed=0), batch_size=4)
     trainer = L.Trainer(
         max_epochs=1, accelerator="cpu", logger=logs or False, callbacks=list(callbacks), enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, log_every_n_steps=4, **settings,
     )  # fmt: skip
     with warnings.catch_warnings():
-        for message in (".*many workers", ".*LeafSpec", ".*logging interval", "module .* is"):
+        for message in (".*many workers", ".*LeafSpec", ".*logging interval", "module .* (is|stands)", ".*mid-epoch"):
             warnings.filterwarnings("ignore", message)
-        trainer.fit(module, DataLoader(TensorDataset(rows), batch_size=4))
+        trainer.fit(module, loader, ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
@@ -108,6 +122,77 @@ def test_warned_of_once_also_after_a_resume() -> None:
         again.on_train_start(None, Planted())
     assert again.findings() == monitor.findings()
     assert not [w for w in caught if "module" in str(w.message)]
+
+
+class Rare(Planted):
+    """A part that has a gradient in the first batch alone."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss + self.live(self.detached(batch[0])).square().mean() if batch_idx == 0 else loss
+
+
+class Crash(L.Callback):
+    """Saves a checkpoint behind a batch and raises; before or behind the monitor's turn."""
+
+    def __init__(self, path: Path, after: int) -> None:
+        self.path, self.after = path, after
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if batch_idx + 1 == self.after:
+            trainer.save_checkpoint(self.path)
+            raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("every", [5, 100])
+@pytest.mark.parametrize("after", [5, 7, 12])
+@pytest.mark.parametrize("saved_first", [True, False])
+def test_a_resumed_fit_says_what_the_whole_one_does(tmp_path: Path, every: int, after: int, saved_first: bool) -> None:
+    whole, logs = UpdateMonitor(every), KeptLogs()
+    fit(Rare(), whole, batches=12, logs=logs)
+    killed, crash, first = UpdateMonitor(every), Crash(tmp_path / "one.ckpt", after), KeptLogs()
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(Rare(), *((crash, killed) if saved_first else (killed, crash)), batches=12, logs=first)
+    resumed, second = UpdateMonitor(every), KeptLogs()
+    fit(Rare(), resumed, batches=12, logs=second, ckpt_path=tmp_path / "one.ckpt")
+    assert resumed.findings() == whole.findings()
+    assert any("detached" in sentence for sentence in whole.findings()) == (every == 5)  # from batch 6 on
+    assert resumed.ratios == whole.ratios or (after, every) == (12, 5)  # the last look was before the kill
+    looks = {step: row for kept in (first, second) for step, row in kept.rows if "update_ratio/live" in row}
+    assert looks == {step: row for step, row in logs.rows if "update_ratio/live" in row}
+
+
+def test_samples_of_other_modules_are_not_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(Planted(), UpdateMonitor(4), Crash(tmp_path / "one.ckpt", 3), batches=7)
+    module, monitor = Planted(), UpdateMonitor(4)
+    module.monitored_modules = lambda: {"live": module.live}
+    fit(module, monitor, batches=7, ckpt_path=tmp_path / "one.ckpt")
+    assert list(monitor.ratios) == ["live"]
+
+
+@pytest.mark.parametrize("rehearsal_first", [True, False])
+def test_nothing_is_said_of_a_rehearsal(rehearsal_first: bool) -> None:
+    monitor, rehearsal = UpdateMonitor(every_n_batches=2), Rehearsal()
+    fit(Planted(), *((rehearsal, monitor) if rehearsal_first else (monitor, rehearsal)), batches=5)
+    assert set(monitor.ratios.values()) == {0.0}
+    assert monitor.findings() == []
+    assert rehearsal.num_steps == 5
+
+
+def test_a_stretch_is_judged_where_one_step_of_it_had_a_rate() -> None:
+    class LastStep(Planted):
+        def optimizer_step(self, epoch, batch_idx, optimizer, closure=None):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 if batch_idx == 4 else 0.0
+            super().optimizer_step(epoch, batch_idx, optimizer, closure)
+
+    monitor = UpdateMonitor(every_n_batches=2)
+    fit(LastStep(), monitor, batches=5)
+    assert monitor.findings() == []  # batches 1 to 4
+    monitor = UpdateMonitor(every_n_batches=5)
+    fit(LastStep(), monitor, batches=5)
+    assert len(monitor.findings()) == 4
 
 
 def test_a_module_may_name_what_is_watched() -> None:

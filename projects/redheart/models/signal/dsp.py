@@ -9,7 +9,7 @@ from projects.redheart.models.context import Analyzer, Context, Contribution
 from projects.redheart.models.layers import ResidualMLP, initialise
 from projects.redheart.models.signal.envelopes import enveloped_mean
 from projects.redheart.models.signal.filters import FilterBank, spectral_energies
-from projects.redheart.models.signal.trajectory import Signal, as_signal, full_precision, last_sample
+from projects.redheart.models.signal.trajectory import Signal, as_signal, full_precision, last_sample, sentences
 from projects.redheart.tasks import EMOTION, TASKS
 
 ADSR_NUMBERS = 5
@@ -90,7 +90,7 @@ class EmotionDSPSimulator(Analyzer):
         """Contribute to emotion and SURD."""
         of_story = self.envelope_of_story(context.pooled).unflatten(-1, self.envelope.shape)
         with full_precision(context.pooled.device):
-            signal = as_signal(context.trajectory, context.mask)
+            signal = as_signal(context.trajectory, sentences(context))
             envelopes = of_story.to(signal.values.dtype) + self.envelope.to(signal.values.dtype)
             features = self.features(signal, envelopes)
         state = self.read_signal(features.to(context.pooled.dtype)) + self.read_story(context.pooled)

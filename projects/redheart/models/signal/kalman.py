@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from projects.redheart.models.context import Analyzer, Context, Contribution
 from projects.redheart.models.layers import initialise
-from projects.redheart.models.signal.trajectory import as_signal, full_precision, last_sample
+from projects.redheart.models.signal.trajectory import as_signal, full_precision, last_sample, sentences
 from projects.redheart.tasks import EMOTION, TASKS
 
 SMALLEST_DEVIATION = 0.1
@@ -184,7 +184,7 @@ class DynamicKalmanFilter(Analyzer):
     def forward(self, context: Context) -> Contribution:
         """Contribute to emotion; a story without parts is answered from the initial state."""
         with full_precision(context.trajectory.device):
-            values, _, length = as_signal(context.trajectory, context.mask)
+            values, _, length = as_signal(context.trajectory, sentences(context))
             model = self.model(values.dtype)
             states, innovations, _ = kalman_filter(model, values)
             state = torch.where(length[:, None] > 0, last_sample(states, length), model.initial_state)

@@ -6,6 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from projects.redheart.models.context import Context
+from projects.redheart.models.parts import KINDS
+
+TEXT = KINDS.index("text")
+
 
 class Signal(NamedTuple):
     """A batch of signals of unequal length.
@@ -57,6 +62,15 @@ def as_signal(trajectory: Tensor, mask: Tensor) -> Signal:
         ValueError: If mask and trajectory do not fit together.
     """
     return close_gaps(trajectory.to(torch.promote_types(trajectory.dtype, torch.float32)), mask)
+
+
+def sentences(context: Context) -> Tensor:
+    """Where the signal's samples are (B, S) bool: the sentences of the text; title and action are no moments of it.
+
+    A story without a sentence is followed over what it has.
+    """
+    text = context.mask & (context.part == TEXT)
+    return torch.where(text.any(dim=1, keepdim=True), text, context.mask)
 
 
 def last_sample(values: Tensor, length: Tensor) -> Tensor:

@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from projects.redheart.ablation.compare import HARMFUL, NOTHING, UNCHANGED, WORTH, compare, holm, judge, sentences
+from projects.redheart.ablation.compare import (
+    HARMFUL,
+    NOTHING,
+    UNCHANGED,
+    UNMOVED,
+    WORTH,
+    compare,
+    holm,
+    judge,
+    sentences,
+)
 from shared.errors import DataError
 from shared.statistics import estimate
 from tests.projects.redheart.ablation.story_answers import story_answers
@@ -65,6 +75,27 @@ def test_the_p_value_is_that_of_a_t_test_where_the_score_is_a_mean():
     assert judge({"value": 0.1, "lo": None, "hi": None, "n_groups": 4, "method": "no interval: 4 groups"}) == {
         "verdict": "not decidable (4 groups)", "smallest_detectable": None, "p_value": None
     }  # fmt: skip
+
+
+def test_groups_without_variation_are_not_tested_and_no_power_is_claimed():
+    still = {"value": 0.0, "lo": 0.0, "hi": 0.0, "n_groups": 40, "method": "group bootstrap, no variation"}
+    assert judge(still) == {"verdict": UNMOVED, "smallest_detectable": None, "p_value": None}
+    shifted = still | {"value": 0.1, "lo": 0.1, "hi": 0.1}
+    assert judge(shifted) == {
+        "verdict": "not decidable (no variation between groups)", "smallest_detectable": None, "p_value": None
+    }  # fmt: skip
+    # Probabilities that differ while every class stays the same: the NLL is tested, macro-F1 is not.
+    full, other = story_answers(), story_answers()
+    order = np.argsort(other.probs, axis=1)
+    sharper = other.probs**1.1
+    other.probs[:] = sharper / sharper.sum(axis=1, keepdims=True)
+    assert np.array_equal(np.argmax(other.probs, axis=1), order[:, -1])
+    found, rows = run(full, {"m": other})
+    assert found["m", "emotion/f1_macro"]["verdict_holm"] == UNMOVED
+    assert found["m", "emotion/f1_macro"]["p_holm"] is None
+    assert found["m", "emotion/nll"]["p_holm"] == found["m", "emotion/nll"]["p_value"]  # the only one tested
+    only = [row for row in rows if row["metric"] != "emotion/nll"]
+    assert sentences(only) == ["m: no story's answer changed"]
 
 
 def test_holm_by_hand():

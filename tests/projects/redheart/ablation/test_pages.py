@@ -39,8 +39,22 @@ def test_the_terminal_says_how_many_comparisons_and_what_each_module_is_worth(co
     stream = io.StringIO()
     print_ablation(content, Console(file=stream, width=240))
     text = stream.getvalue()
-    assert "holds after Holm's correction for 8 comparisons" in text
+    assert "holds after Holm's correction for the 8 comparisons of this way" in text
     assert "dsp: worth something for emotion/f1_macro" in text
     assert "kalman: changes no answer" in text
     assert "retrained without it" in text
     assert text.count("emotion/nll") > 2
+
+
+def test_names_stay_whole_in_a_narrow_terminal_and_what_is_not_tested_says_so(content):
+    rows = [dict(row, module="community_network") for row in content["switched_off"]["rows"] if row["worth"]]
+    worth = {"value": 0.0, "lo": 0.0, "hi": 0.0, "n_groups": 9, "method": "m"}
+    rows[0] |= {"worth": worth, "p_holm": None, "verdict_holm": "no story's answer changed"}
+    stream = io.StringIO()
+    part = {"comparisons": 7, "rows": rows, "sentences": []}
+    print_ablation({"switched_off": part}, Console(file=stream, width=80))
+    lines = [line for line in stream.getvalue().splitlines() if line.startswith("community_network  ")]
+    assert len(lines) == 8
+    assert "emotion/f1_macro  " in lines[0]
+    assert lines[0].rstrip().endswith("+0.0000 to +0.0000  not tested")
+    assert any("bentham/spearman" in line for line in lines)

@@ -90,11 +90,20 @@ def test_a_story_without_a_label_that_a_text_brings_into_test_is_left_out(root: 
     assert any("1 stories without a label have the text" in sentence for sentence in datamodule.findings()[1])
 
 
-def test_the_first_stories_can_be_used_alone(root: Path, tmp_path: Path) -> None:
-    datamodule = stories_module(tmp_path, root, num_stories=70)
-    assert [datamodule.index.ids[row] for row in (0, 69)] == ["out/s00000", "out/s00069"]
+def test_fewer_stories_have_every_class_also_from_a_file_sorted_by_label(tmp_path: Path) -> None:
+    objects = sorted(story_objects(NUM), key=lambda story: story.get("label", -1))
+    source = write_stories(tmp_path / "in.json", objects)
+    root = prepare(source, tmp_path / "out", PrepareOptions()).root
+    datamodule = stories_module(tmp_path, root, num_stories=40)
+    assert len(datamodule.index) == 40
+    assert set(datamodule.index.label[datamodule.rows("train")].tolist()) == set(range(7))
+    assert check_folds(datamodule.index, datamodule.fold) is not None
     whole = stories_module(tmp_path, root)
-    np.testing.assert_array_equal(datamodule.fold, whole.fold[:70])
+    fold_of = {whole.index.ids[row]: int(whole.fold[row]) for row in range(NUM)}
+    assert [fold_of[datamodule.index.ids[row]] for row in range(40)] == datamodule.fold.tolist()
+    again = stories_module(tmp_path, root, num_stories=40, seed=9)
+    assert again.index.data_hash() == datamodule.index.data_hash()
+    assert again.describe()["fingerprint"] == datamodule.describe()["fingerprint"] != whole.fingerprint
 
 
 def test_a_left_out_subject_is_the_test_fold(root: Path, tmp_path: Path) -> None:

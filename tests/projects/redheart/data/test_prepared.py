@@ -1,13 +1,15 @@
 """The prepared folder: made once, made anew where something changed, refused where something is odd."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from projects.redheart.data.prepared import Prepared, PrepareOptions, prepare, read_prepared
-from shared.errors import DataError
+from projects.redheart.data.prepared import Prepared, PrepareOptions, kind_of, prepare, read_prepared
+from projects.redheart.standin import StandinConfig, generate_standin
+from shared.errors import ConfigError, DataError
 from shared.folds import FOLDS
 from tests.fabricate.stories import story_objects, write_stories
 
@@ -117,5 +119,43 @@ def test_people_of_removed_stories_leave_the_table(source: Path, tmp_path: Path)
     with pytest.raises(DataError, match=r"has valence '50'; allowed is"):
         prepare(source, tmp_path / "out", PrepareOptions(), subjects=table)
     table.write_text("name\nx\n")
-    with pytest.raises(DataError, match="no CSV in UTF-8 with a column id"):
+    with pytest.raises(DataError, match=r"people\.csv lacks the columns id, subject"):
         prepare(source, tmp_path / "out", PrepareOptions(), subjects=table)
+    table.write_text("id,subject,valence,arousal,dominance\ncopy,ben,4,1,2\n")
+    with pytest.raises(DataError, match=r"people\.csv rates only stories that left as near-duplicates"):
+        prepare(source, tmp_path / "out", PrepareOptions(), subjects=table)
+    assert (tmp_path / "out" / "subjects.csv").read_text().splitlines() == lines  # the good table stays
+
+
+def test_a_stand_in_is_known_by_its_record(source: Path, tmp_path: Path) -> None:
+    made_up = generate_standin(tmp_path / "standin", StandinConfig(num_stories=200))
+    prepared = prepare(made_up / "stories.json", tmp_path / "a", PrepareOptions())
+    assert prepared.index.source == "stand-in"
+    # What was prepared from it stays one, and a file of the user's beside the record is not named by it.
+    assert prepare(tmp_path / "a" / "stories.jsonl", tmp_path / "b", PrepareOptions()).index.source == "stand-in"
+    assert kind_of(Path(shutil.copy(source, made_up / "mine.json"))) == "real"
+    assert kind_of(source) == "real"
+
+
+def test_refused_input_leaves_no_new_folder(source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    few = write_stories(tmp_path / "few.json", story_objects(3))  # read, but too few to be cut into folds
+    bad = tmp_path / "bad.json"
+    bad.write_text("[{")
+    for wrong in (few, bad):
+        with pytest.raises(DataError):
+            made(wrong, root)
+        assert not root.exists()
+    made(source, root)
+    before = {path.name: path.read_bytes() for path in root.iterdir()}
+    with pytest.raises(DataError):
+        made(bad, root)
+    assert {path.name: path.read_bytes() for path in root.iterdir()} == before
+
+
+@pytest.mark.parametrize(("threshold", "shown"), [(40, "40"), (50, "50"), (float("nan"), "nan"), (101, "101")])
+def test_a_threshold_out_of_range_is_refused(threshold: float, shown: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data.threshold is {shown}; allowed is above 50 to 100"):
+        PrepareOptions(threshold=threshold)
+    with pytest.raises(ConfigError, match=r"seed is -1; allowed is 0 or more"):
+        PrepareOptions(seed=-1)

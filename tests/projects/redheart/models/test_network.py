@@ -168,6 +168,7 @@ def test_a_group_whose_analyzers_are_left_out_is_gone(story: Story) -> None:
     network = StoryNetwork(384, tiny_sizes(), without=["dsp", "kalman", "advanced_surd"])
 
     assert set(network.module_groups()) == {"A", "B", "advanced_emotion", "advanced_regret", "advanced_bentham"}
+    assert network.absent_groups() == ("C", "advanced_surd")
     assert network(*story).outputs["surd"].isfinite().all()
 
 

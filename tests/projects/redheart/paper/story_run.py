@@ -2,6 +2,8 @@
 
 import csv
 import json
+from copy import deepcopy
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -28,7 +30,13 @@ def softmax(logits):
 
 
 def story_report(experiment="bare", run="20261121-091500-a1b2c3"):
-    """A valid report.json of a made-up test fold."""
+    """A valid report.json of a made-up test fold; each call gives a copy of its own."""
+    return deepcopy(_measured()) | {"experiment": experiment, "run": run}
+
+
+@lru_cache(maxsize=1)
+def _measured():
+    experiment, run = "bare", "20261121-091500-a1b2c3"
     rng = np.random.default_rng(0)
     label = np.arange(NUM) % len(EMOTIONS)
     index = SampleIndex(
@@ -43,7 +51,7 @@ def story_report(experiment="bare", run="20261121-091500-a1b2c3"):
         numbers={},
         source="stand-in",
     )
-    rows = ("last", "best_single", "crossover", "final")
+    rows = ("last", "best_single", "sweet_spot", "crossover", "final")
     signal = np.eye(len(EMOTIONS))[label]
     probs = {name: softmax(2 * signal + rng.normal(size=signal.shape)) for name in (*rows, "tfidf_logreg")}
     outputs = TestOutputs(probs=probs, target=label, rows=np.arange(NUM))
@@ -83,7 +91,24 @@ def story_report(experiment="bare", run="20261121-091500-a1b2c3"):
     return content
 
 
-def story_run(outputs, name="20261121-091500-a1b2c3", experiment="bare", ablated=True):
+COMMON = {
+    "encoder": {"name": "hashing", "dim": 16, "pooling": "mean", "normalise": True, "finetune": False, "batch_size": 8},
+    "max_parts": 16, "batch_size": 8, "eval_batch_size": 8, "num_workers": 0,
+}  # fmt: skip
+
+
+def data_config(kind, root):
+    """The node `data` of config.yaml: prepared stories below `root`, or GoEmotions."""
+    if kind == "goemotions":
+        target = "projects.redheart.data.goemotions_datamodule.GoEmotionsDataModule"
+        return {"_target_": target, "root": str(root), "num_stories": None, **COMMON}
+    target = "projects.redheart.data.datamodule.StoriesDataModule"
+    return {
+        "_target_": target, "root": str(root), "standin": {}, "num_stories": None, "leave_out_subject": None, **COMMON,
+    }  # fmt: skip
+
+
+def story_run(outputs, name="20261121-091500-a1b2c3", experiment="bare", ablated=True, kind="stories"):
     """Write a run with report, curves, splits, ablation, sweep and quality below `outputs`; return its folder."""
     folder = outputs / "redheart" / experiment / name
     (folder / "checkpoints").mkdir(parents=True)
@@ -93,7 +118,9 @@ def story_run(outputs, name="20261121-091500-a1b2c3", experiment="bare", ablated
     (folder / "status.json").write_text(json.dumps({"schema": 1, "state": "done", "stages": {}}))
     sizes = OmegaConf.to_container(OmegaConf.create(read_sizes("redheart_tiny")))
     config = {
-        "data": {"root": str(data)},
+        "data": data_config(kind, data),
+        "seed": 7,
+        "paths": {"cache": str(outputs / "cache")},
         "optimizer": {"lr_from": str(sweep)},
         "model": {"sizes": sizes, "without": []},
     }
@@ -108,6 +135,8 @@ def story_run(outputs, name="20261121-091500-a1b2c3", experiment="bare", ablated
         writer.writerow(["sample_id", "group", "label", "fold"])
         writer.writerows([f"t{n}", f"t{n}", "joy" if n < 525 else "fear", "train"] for n in range(700))
         writer.writerows([f"stories/{n}", str(n), EMOTIONS[n % 7], "test"] for n in range(NUM))
+    crossover = {"form": "held-out accept part", "acceptance": {"decision": "declined"}}
+    (folder / "crossover.json").write_text(json.dumps(crossover))
     if ablated:
         rows = compare(
             story_answers(60), {"dsp": story_answers(60, 0.3), "kalman": story_answers(60)},
@@ -118,7 +147,7 @@ def story_run(outputs, name="20261121-091500-a1b2c3", experiment="bare", ablated
         (folder / "ablation" / "ablation.json").write_text(json.dumps({"schema": 1, "switched_off": part}))
     data.mkdir(exist_ok=True)
     quality = {
-        "n_read": 1046, "n_kept": 984, "threshold": 92, "truncated": 3, "missing": {"title": 4},
+        "n_read": 1046, "n_kept": 984, "threshold": 92, "truncated": 3, "missing": {"title": 4}, "warnings": [],
         "removed": [{"id": str(n), "like": "a", "ratio": 95.0} for n in range(62)],
     }  # fmt: skip
     (data / "quality.json").write_text(json.dumps(quality))

@@ -6,8 +6,10 @@ import subprocess
 import pytest
 from pylatexenc.latexwalker import LatexWalker
 
+from projects.redheart.paper.origin import Labels, labels_of
 from projects.redheart.paper.sources import read_sources
-from projects.redheart.paper.tables import tables_of
+from projects.redheart.paper.tables import comparison, tables_of
+from projects.redheart.paper.text import abstract, limitations
 from projects.redheart.paper.write import write_paper
 from projects.redheart.paper_tables import main
 from shared.errors import CheckpointError, ConfigError, DataError
@@ -69,7 +71,7 @@ def test_the_tables_hold_the_report(made):
     root, run, _ = made
     report = json.loads((run / "report.json").read_text())
     results = {row["row"]: row for row in cells(root, "results")}
-    assert list(results) == ["last", "best_single", "crossover", "final", "baseline: tfidf_logreg"]
+    assert list(results) == ["last", "best_single", "sweet_spot", "crossover", "final", "baseline: tfidf_logreg"]
     final = next(row for row in report["models"] if row["name"] == "final")["metrics"]["f1_macro"]
     assert [float(results["final"][key]) for key in ("f1_macro", "f1_macro lo", "f1_macro hi")] == [
         final["value"], final["lo"], final["hi"]
@@ -95,8 +97,14 @@ def test_the_reference_is_said_to_be_of_other_data(made):
     rows = cells(root, "reference")
     assert [(row["reference row"], row["reference test accuracy"], row["our row"]) for row in rows] == [
         ("single epoch", "0.718", "last"), ("best single epoch", "0.779", "best_single"),
-        ("sweet spot", "0.814", "crossover"), ("crossover", "0.857", "final"),
+        ("sweet spot", "0.814", "sweet_spot"), ("crossover", "0.857", "crossover"),
+        ("", "", "final (crossover declined)"),
     ]  # fmt: skip
+    report = json.loads((root / "redheart" / "bare" / "20261121-091500-a1b2c3" / "report.json").read_text())
+    ours = {row["name"]: row["metrics"]["accuracy"]["value"] for row in report["models"]}
+    assert [float(row["our test accuracy"]) for row in rows] == [
+        ours[name] for name in ("last", "best_single", "sweet_spot", "crossover", "final")
+    ]
     assert "cannot be set against ours" in (root / "out" / "tables" / "bare" / "reference.tex").read_text()
 
 
@@ -108,10 +116,83 @@ def test_limitations_and_abstract_are_filled_with_the_run_s_numbers(made):
     assert "The test fold holds 90 stories in 90 groups, the fit used 700" in limits
     assert r"hashing\_384 50 \% \{x\}" in limits
     assert "730,466,848 was not trained" in limits
-    abstract = (root / "out" / "abstract.tex").read_text()
+    text = (root / "out" / "abstract.tex").read_text()
     metrics = {row["name"]: row["metrics"] for row in json.loads((run / "report.json").read_text())["models"]}
-    assert f"a macro-F1 of {metrics['final']['f1_macro']['value']:.3f} [" in abstract
-    assert "was declined by a test" in abstract
+    assert f"a macro-F1 of {metrics['final']['f1_macro']['value']:.3f} [" in text
+    assert "was declined by a test on stories held out for it; its macro-F1" in text
+    assert "test stand-in stories made by a generator" in text
+    for table in ("data_set", "results", "per_class", "tasks"):
+        tex = (root / "out" / "tables" / "bare" / f"{table}.tex").read_text()
+        assert "stand-in stories with generated labels" in tex
+
+
+def test_the_crossover_is_worded_by_the_test_that_was_made(tmp_path):
+    run = story_run(tmp_path, ablated=False)
+
+    def said(decision, details):
+        report = story_report()
+        report["crossover"]["decision"] = decision
+        (run / "report.json").write_text(json.dumps(report))
+        (run / "crossover.json").write_text(json.dumps(details))
+        text = abstract(read_sources([run])[0])
+        return next(line for line in text.splitlines() if line.startswith("Taking each module"))
+
+    test = {"decision": "accepted"}
+    assert "was accepted by a test on stories held out for it;" in said(
+        "accepted", {"form": "held-out accept part", "acceptance": test}
+    )
+    crossed = said("accepted", {"form": "cross-fitted", "acceptance": test})
+    assert "was accepted by a cross-fitted test: " in crossed
+    assert "no story served the test alone; its macro-F1" in crossed
+    assert "held out for it" not in crossed
+    undecidable = said("undecidable", {"form": "cross-fitted", "acceptance": test})
+    assert "could be neither accepted nor declined by a cross-fitted test" in undecidable
+    assert "was declined before any test, since the search found nothing" in said(
+        "declined", {"form": "cross-fitted", "acceptance": None}
+    )
+
+
+def test_text_and_tables_say_who_labelled(tmp_path):
+    stories, comments = (
+        story_run(tmp_path, name, kind=kind, ablated=False)
+        for name, kind in (("20261121-091500-a1b2c3", "stories"), ("20261122-091500-d4e5f6", "goemotions"))
+    )
+    for run in (stories, comments):
+        report = story_report()
+        report["data"]["source"] = "real"
+        if run == comments:
+            del report["tasks"]
+        (run / "report.json").write_text(json.dumps(report))
+    by_model, by_people = read_sources([stories, comments])
+    assert "come from a language model, not from people" in limitations(by_model)
+    assert "stand-in" not in limitations(by_model)
+    assert "90 test stories labelled by a language model" in abstract(by_model)
+    assert "ten scores after Bentham, regret and four measures" in abstract(by_model)
+    assert "annotators of a public corpus (GoEmotions)" in limitations(by_people)
+    assert "language model" not in limitations(by_people) + abstract(by_people)
+    assert "90 test comments labelled by people" in abstract(by_people)
+    assert "Bentham" not in abstract(by_people)
+    assert "its other tasks are masked" in abstract(by_people)
+    captions = {table.name: table.caption for table in tables_of(by_model)}
+    for name in ("data_set", "results", "per_class", "tasks"):
+        assert "labels by a language model, not by people" in captions[name]
+    assert "human labels" in next(table.caption for table in tables_of(by_people) if table.name == "results")
+    assert [row[2] for row in comparison([by_model, by_people]).rows] == [
+        "labels by a language model, not by people", "human labels"
+    ]  # fmt: skip
+    config = {"data": {"_target_": "elsewhere.Data"}}
+    assert labels_of({"data": {"source": "real"}}, config) is Labels.UNKNOWN
+
+
+def test_the_printed_ablation_leaves_out_what_has_no_value_and_may_run_over_pages(made):
+    root, _, _ = made
+    printed = (root / "out" / "tables" / "bare" / "ablation.tex").read_text()
+    assert len(cells(root, "ablation")) == 16
+    assert "kalman" not in printed
+    assert printed.count(" & emotion/nll & ".replace("_", r"\_")) == 1
+    assert r"\begin{longtable}" in printed
+    assert "within each way by itself over its comparisons (switched off: 8)" in printed
+    assert "8 pairs of module and score without any changed answer are left out" in printed
 
 
 def test_a_run_without_a_part_has_no_table_of_it(tmp_path):

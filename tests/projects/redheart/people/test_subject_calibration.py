@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
@@ -30,33 +32,49 @@ def rated(num_subjects=8, per_subject=30, effect=2.0, shared_stories=0, seed=0):
     truth = softmax(log_probs + effect * np.outer(features[:, 0], [1.0, -1.0, 0.5, -0.5]), axis=1)
     label = np.array([rng.choice(CLASSES, p=row) for row in truth])
     names = tuple(f"p{number}" for number in range(num_subjects))
-    return RatedStories(story, subject, names, log_probs, features, label, np.ones(count, dtype=bool))
+    fit = story % 2 == 0
+    return RatedStories(story, subject, names, log_probs, features, label, fit, ~fit)
 
 
 def test_nobody_is_fitted_on_and_measured_on_and_no_story_is():
     data = rated(shared_stories=5)
     seen = np.zeros(len(data.story), dtype=int)
-    for code, (fitted, measured) in enumerate(leave_one_out(data)):
+    for code, fitted, measured in leave_one_out(data):
         assert set(data.subject[measured]) == {code}
         assert code not in data.subject[fitted]
         assert not set(data.story[fitted]) & set(data.story[measured])
         seen[measured] += 1
-    assert (seen == 1).all()
+    assert (seen == data.may_measure).all()
     # Story 0 was rated by five people, so each of them left out takes the others' ratings of it from the fit.
-    fitted, _ = next(leave_one_out(data))
+    _, fitted, _ = next(leave_one_out(data))
     assert 0 not in data.story[fitted]
 
 
 def test_only_what_may_serve_a_calibrator_is_fitted_on():
     data = rated()
-    data.may_fit[data.story % 2 == 0] = False
-    for fitted, measured in leave_one_out(data):
+    for _, fitted, measured in leave_one_out(data):
         assert data.may_fit[fitted].all()
-        assert not data.may_fit[measured].all()
+        assert data.may_measure[measured].all()
     data.may_fit[:] = False
     with pytest.raises(
         DataError, match="subject 'p0' leaves no story of the calibrate fold that only others have rated"
     ):
+        calibrate(data)
+
+
+def test_what_the_calibrator_was_fitted_on_is_not_measured_on():
+    data = rated(num_subjects=4, per_subject=10)
+    before = calibrate(data, draws=100)["scores"]["nll"]["before"]["value"]
+    data.log_probs[data.may_fit] = log_softmax(np.zeros((1, CLASSES)), axis=1)
+    assert calibrate(data, draws=100)["scores"]["nll"]["before"]["value"] == before
+    with pytest.raises(LeakError, match="story in row 0 may be fitted on and measured on; a fold serves one"):
+        replace(data, may_measure=data.may_fit)
+    data.may_measure[data.subject == 1] = False
+    fewer = calibrate(data, draws=100)
+    assert list(fewer["subjects"]) == ["p0", "p2", "p3"]
+    assert (fewer["n_subjects"], fewer["n_measured"], fewer["n_per_fold"]["calibrate"]) == (3, 15, 20)
+    data.may_measure[:] = False
+    with pytest.raises(DataError, match="no rating is of a story of the test fold"):
         calibrate(data)
 
 
@@ -86,13 +104,14 @@ def test_without_evidence_the_network_s_own_answer_stays():
 
 
 def test_feelings_that_tell_something_help_and_those_that_do_not_are_not_said_to():
-    helped = calibrate(rated(num_subjects=12, per_subject=40))
+    helped = calibrate(rated(num_subjects=12, per_subject=80))
     for score in ("brier", "nll"):
         assert helped["scores"][score]["change"]["hi"] < 0
     assert helped["n_measured"] == 480
-    assert helped["subjects"]["p3"]["n_fitted"] == 440
+    assert helped["n_per_fold"] == {"calibrate": 480, "test": 480}
+    assert (helped["subjects"]["p3"]["n"], helped["subjects"]["p3"]["n_fitted"]) == (40, 440)
     assert "t interval" in helped["scores"]["brier"]["change"]["method"]
-    useless = calibrate(rated(num_subjects=12, per_subject=40, effect=0.0))
+    useless = calibrate(rated(num_subjects=12, per_subject=80, effect=0.0))
     assert useless["scores"]["nll"]["change"]["hi"] > 0
     assert useless["aims"]["brier"].startswith("aim of -0.200 for the Brier score: not met; the change is ")
     few = calibrate(rated(num_subjects=3))

@@ -1,9 +1,19 @@
 import csv
 import json
+import re
 
 import pytest
 
-from projects.redheart.sweep.points import Epoch, Point, make_point, ranked, read_epochs, score, write_sweep
+from projects.redheart.sweep.points import (
+    Epoch,
+    Point,
+    edge_sentence,
+    make_point,
+    ranked,
+    read_epochs,
+    score,
+    write_sweep,
+)
 from shared.errors import DataError
 
 
@@ -60,17 +70,39 @@ def test_the_files_of_a_sweep_agree_and_are_the_same_again(tmp_path):
     best = write_sweep(tmp_path / "s", points(), {"name": "flat"})
     assert best.lr == 1e-4
     optimal = json.loads((tmp_path / "s" / "optimal_lr.json").read_text())
-    assert optimal == {"schema": 1, "lr": 1e-4, "score": 1.0, "points": 4}
+    assert optimal == {"schema": 1, "lr": 1e-4, "score": 1.0, "points": 4, "at_edge": False}
     rows = list(csv.DictReader((tmp_path / "s" / "table.csv").open()))
     assert [float(row["lr"]) for row in rows] == [1e-4, 2e-4, 1e-5, 5e-4]
     assert rows[-1]["reason"] == "not finite, with a, comma"
     results = json.loads((tmp_path / "s" / "lr_sweep_results.json").read_text())
     assert [point["lr"] for point in results["points"]] == [1e-4, 2e-4, 1e-5, 5e-4]
+    assert (results["at_edge"], results["note"]) == (False, "")
     assert (tmp_path / "s" / "lr_0.0002.csv").read_text() == "epoch,train_loss,val_loss,gradient_norm\n0,2.0,2.0,0.5\n"
     write_sweep(tmp_path / "t", points(), {"name": "flat"})
     names = sorted(path.name for path in (tmp_path / "s").iterdir())
     assert "stage_0.png" in names
     assert all((tmp_path / "s" / name).read_bytes() == (tmp_path / "t" / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("scores", "sentence"),
+    [
+        ({1e-5: 1.0, 1e-4: 2.0}, "1e-05 is the smallest of those tried.*widen --rates downwards"),
+        ({1e-5: 3.0, 1e-4: 2.0}, "0.0001 is the largest of those tried.*widen --rates upwards"),
+        ({1e-4: 2.0}, "0.0001 is the only one tried.*widen --rates"),
+    ],
+)
+def test_a_best_rate_at_the_edge_is_told(tmp_path, scores, sentence):
+    write_sweep(tmp_path, [Point(lr, "done", value, "", "r") for lr, value in scores.items()], {})
+    results = json.loads((tmp_path / "lr_sweep_results.json").read_text())
+    assert results["at_edge"]
+    assert re.search(sentence, results["note"])
+    assert json.loads((tmp_path / "optimal_lr.json").read_text())["at_edge"]
+
+
+def test_a_rate_that_failed_bounds_the_search():
+    assert edge_sentence([Point(1e-5, "done", 2.0, "", "r"), *points()[:1], Point(1e-4, "done", 1.0, "", "r")]) == ""
+    assert edge_sentence(points()[:1]) == ""
 
 
 def test_a_sweep_without_a_score_finds_no_rate(tmp_path):

@@ -68,6 +68,7 @@ def test_a_sweep_runs_each_rate_and_ranks_what_diverged_last(tmp_path, monkeypat
     text = console.file.getvalue()
     assert "done before: score 0.0100" in text
     assert "the training loss is not finite" in text
+    assert "note: the best rate 1e-05 is the smallest of those tried" in text
     assert seconds_per_sample(folder) == pytest.approx(0.05)
 
 

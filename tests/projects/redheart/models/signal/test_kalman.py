@@ -11,6 +11,7 @@ from projects.redheart.models.signal.kalman import (
     kalman_filter,
     positive_definite,
 )
+from projects.redheart.models.signal.trajectory import sentences
 from tests.fabricate import analyzer_contract as contract
 from tests.fabricate.story_network import fabricated_context, sizes
 
@@ -59,15 +60,16 @@ def test_each_step_is_that_of_filterpy(seed):
             np.testing.assert_allclose(covariances[step], other.P, atol=1e-9)
 
 
-def test_the_answer_is_read_from_filterpys_state_and_absent_parts_are_skipped():
+def test_the_answer_is_read_from_filterpys_state_and_what_is_no_sentence_is_skipped():
     analyzer = contract.built(DynamicKalmanFilter, **NUMBERS).double()
     context = contract.cast(fabricated_context(3, 8, contract.WIDTH), torch.float64)
     context.mask[0, [1, 4]] = False
+    seen = sentences(context)
     answer = analyzer(context)["emotion"].detach()
     model = KalmanModel(*(part.detach() for part in analyzer.model(torch.float64)))
     for row in range(3):
         other = filterpy_of(model)
-        for sample in context.trajectory[row][context.mask[row]]:
+        for sample in context.trajectory[row][seen[row]]:
             other.predict()
             other.update(sample.numpy())
         read = torch.from_numpy(np.concatenate([other.x, other.y]))
