@@ -16,6 +16,7 @@ from projects.spectra.module import SpectraRegressor
 from shared.config import Settings, check_config
 from shared.entry import CONFIG_FOLDER
 from shared.instantiate import instantiate
+from shared.learning_rate import without_origin
 from shared.optim import build_optimizer, build_scheduler
 from shared.sampler import EpochSampler
 from shared.seeding import seed_all
@@ -42,7 +43,7 @@ def curve_module(settings: Settings, datamodule: CurveDataModule) -> SpectraRegr
     seed_all(settings.seed)
     plain = settings.plain
     module = instantiate(
-        plain["model"], "model", optimizer=plain["optimizer"], scheduler=plain["scheduler"],
+        plain["model"], "model", optimizer=without_origin(plain["optimizer"]), scheduler=plain["scheduler"],
         **datamodule.module_arguments(),
     )  # fmt: skip
     assert isinstance(module, SpectraRegressor)
@@ -99,7 +100,7 @@ class CurveLoop:
         module.setup("fit")
         plain, self.loader = settings.plain, datamodule.train_dataloader()
         self.clip = float(plain["trainer"]["gradient_clip_val"])
-        self.optimizer = build_optimizer(module.named_parameters(), plain["optimizer"])
+        self.optimizer = build_optimizer(module.named_parameters(), without_origin(plain["optimizer"]))
         total = len(self.loader) * int(plain["trainer"]["max_epochs"])
         self.scheduler = build_scheduler(self.optimizer, plain["scheduler"], total, len(self.loader))["scheduler"]
         self._batches = self._endless()

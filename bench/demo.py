@@ -15,6 +15,7 @@ from projects.battery.module import BatteryClassifier
 from shared.config import Settings, check_config
 from shared.entry import CONFIG_FOLDER
 from shared.instantiate import instantiate
+from shared.learning_rate import without_origin
 from shared.optim import build_optimizer, build_scheduler
 from shared.sampler import EpochSampler
 from shared.seeding import seed_all
@@ -39,7 +40,7 @@ def demo_module(settings: Settings, datamodule: CtDataModule) -> BatteryClassifi
     seed_all(settings.seed)
     plain = settings.plain
     module = instantiate(
-        plain["model"], "model", optimizer=plain["optimizer"], scheduler=plain["scheduler"],
+        plain["model"], "model", optimizer=without_origin(plain["optimizer"]), scheduler=plain["scheduler"],
         **datamodule.module_arguments(),
     )  # fmt: skip
     assert isinstance(module, BatteryClassifier)
@@ -69,7 +70,7 @@ class HandLoop:
         self.train_loader, self.val_loader = datamodule.train_dataloader(), datamodule.val_dataloader()
         plain, steps_per_epoch = settings.plain, len(self.train_loader)
         self.clip = float(plain["trainer"]["gradient_clip_val"])
-        self.optimizer = build_optimizer(self.network.named_parameters(), plain["optimizer"])
+        self.optimizer = build_optimizer(self.network.named_parameters(), without_origin(plain["optimizer"]))
         total = steps_per_epoch * int(plain["trainer"]["max_epochs"])
         self.scheduler = build_scheduler(self.optimizer, plain["scheduler"], total, steps_per_epoch)["scheduler"]
         self.waited_s = 0.0

@@ -13,6 +13,13 @@ MOMENTUM = {"name": "sgd", "lr": 0.01, "momentum": 0.9}
 FACTORED = ADAMW | {"name": "adamw_factored"}
 
 
+@pytest.fixture(autouse=True)
+def factories_are_known():
+    """Torch remembers its factories when a device context is first used; that must not be one that a test has replaced."""
+    with torch.device("meta"):
+        torch.empty(0)
+
+
 @pytest.fixture
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU is taken for a device with its own memory."""
