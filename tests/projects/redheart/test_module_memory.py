@@ -15,7 +15,7 @@ FACTORED = ADAMW | {"name": "adamw_factored"}
 
 @pytest.fixture(autouse=True)
 def factories_are_known():
-    """Torch remembers its factories when a device context is first used; that must not be one that a test has replaced."""
+    """Torch remembers its factories when a device context is first used; none may be one that a test has replaced."""
     with torch.device("meta"):
         torch.empty(0)
 
