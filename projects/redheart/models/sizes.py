@@ -79,7 +79,9 @@ class ModuleSize:
 def on_meta(embedding_dim: int, sizes: Mapping[str, Any]) -> StoryNetwork:
     """Build the network with shapes only: no memory is taken and nothing can be computed."""
     with torch.device("meta"):
-        return StoryNetwork(embedding_dim, sizes)
+        network = StoryNetwork(embedding_dim, sizes)
+    # What torch.export leaves behind in a process can let single small tensors slip past the device context.
+    return network.to("meta")
 
 
 def module_sizes(network: nn.Module, *, targets: bool) -> list[ModuleSize]:
