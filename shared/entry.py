@@ -13,11 +13,15 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from shared.errors import UserError
+from shared.errors import RunInterrupted, UserError
 
 CONFIG_FOLDER = str(Path(__file__).resolve().parents[1] / "conf")
+SWEEPER_ROOT = "hydra.sweeper."
+SWEEPERS = "hydra_plugins.sweetspot."
+"""Sweepers whose jobs are points of a ledger."""
 
 
 def train(project: str, job: Callable[[DictConfig], float | None] | None = None) -> None:
@@ -29,15 +33,17 @@ def train(project: str, job: Callable[[DictConfig], float | None] | None = None)
     """
     reached: list[bool] = []
 
-    @hydra.main(version_base="1.3", config_path=CONFIG_FOLDER, config_name=project)
     def run(config: DictConfig) -> float | None:
         reached.append(True)
         return (job or run_job)(config)
 
+    if job is not None:
+        run.is_other_command = True  # type: ignore[attr-defined]
+    _register_sweepers(sys.argv[1:])
     try:
-        run()
+        hydra.main(version_base="1.3", config_path=CONFIG_FOLDER, config_name=project)(run)()
     except SystemExit as stop:
-        if reached or stop.code in (0, None):
+        if reached or stop.code in (0, None) or isinstance(stop.__cause__, UserError):
             raise
         # Hydra has said what it could not compose; it does not say which key was meant, and exits with 1.
         for hint in _nearest_keys(project, sys.argv[1:]):
@@ -48,9 +54,15 @@ def train(project: str, job: Callable[[DictConfig], float | None] | None = None)
 def run_job(config: DictConfig) -> float | None:
     """Run one composed job and print its last line; returns the monitored value, for sweepers that minimise one.
 
+    A job of a sweep with a ledger runs the point that its name says, and returns nothing.
+
     Raises:
         SystemExit: With the error's exit code, after its sentence is on standard error.
     """
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN and str(hydra_config.sweeper.get("_target_")).startswith(SWEEPERS):
+        _run_point()
+        return None
     from shared.engine import fit
 
     overrides = tuple(HydraConfig.get().overrides.task)
@@ -58,6 +70,25 @@ def run_job(config: DictConfig) -> float | None:
         result = fit(_with_saved_config(config, overrides), overrides=overrides)
     print(f"run: {result.run.path}", flush=True)
     return result.metrics.get(str(config.runtime.monitor))
+
+
+def _run_point() -> None:
+    """Run the point of a sweep that this job is for."""
+    from shared.sweep.jobs import job_of, run_job
+
+    with exit_codes():
+        try:
+            run_job(*job_of(HydraConfig.get()))
+        except RunInterrupted as stop:  # Hydra takes any Exception for the job's result, and goes on
+            raise SystemExit(stop.exit_code) from stop
+
+
+def _register_sweepers(arguments: list[str]) -> None:
+    """Make our sweepers known to Hydra; a run of one job needs none, and starts without them."""
+    if any(argument.startswith("-") or argument.startswith("hydra.mode") for argument in arguments):
+        from shared.sweep.plugins import register
+
+        register()
 
 
 @contextmanager
@@ -106,14 +137,17 @@ def _nearest_keys(project: str, arguments: list[str]) -> list[str]:
     groups = [a for a in arguments if "=" in a and Path(CONFIG_FOLDER, a.split("=")[0].lstrip("+")).is_dir()]
     try:
         with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-            keys = _dotted(OmegaConf.to_container(compose(project, groups), resolve=False))
+            composed = compose(project, groups, return_hydra_config=True)
+            keys = _dotted(OmegaConf.to_container(composed, resolve=False))
     except Exception:  # the group override itself is wrong, and Hydra has said so
         return []
     hints = []
     for argument in arguments:
         key = argument.split("=")[0].lstrip("+~")
-        if "=" in argument and key not in keys and not argument.startswith(("hydra", "+")):
-            near = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+        is_sweeper = key.startswith(SWEEPER_ROOT)
+        known = [name for name in keys if name.startswith(SWEEPER_ROOT if is_sweeper else "hydra") == is_sweeper]
+        if "=" in argument and key not in known and (is_sweeper or not argument.startswith(("hydra", "+"))):
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             hints.append(f"error: unknown config key {key}; the nearest is {near[0]}")
     return hints
 

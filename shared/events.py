@@ -27,16 +27,18 @@ class EventWriter:
     Args:
         path: The file; an existing one is continued, without a line that a killed run left half written.
         run: Name of the run, repeated in each event.
+        silent: Write nothing: one of several processes that train together, and not the one that tells of it.
 
     Attributes:
         closing: What the `end` event carries beside its own data, such as what a callback has cost.
         last_time: When the last event was written, seconds since the epoch; 0 before the first.
     """
 
-    def __init__(self, path: Path, run: str) -> None:
+    def __init__(self, path: Path, run: str, *, silent: bool = False) -> None:
         self.path = path
         self.run = run
-        self.next_seq = _repair(path)
+        self.silent = silent
+        self.next_seq = 0 if silent else _repair(path)
         self.closing: dict[str, Any] = {}
         self.last_time = 0.0
         self._last_step_time = 0.0
@@ -49,11 +51,13 @@ class EventWriter:
 
     def step_is_due(self) -> bool:
         """Whether a step event may be written now; asked first, so that reading a loss back from a GPU is rare."""
-        return time.time() - self._last_step_time >= MIN_STEP_INTERVAL_S
+        return not self.silent and time.time() - self._last_step_time >= MIN_STEP_INTERVAL_S
 
     def write(self, kind: str, step: int, epoch: int, **data: Any) -> None:
         """Append one event."""
         assert kind in KINDS, kind
+        if self.silent:
+            return
         now = time.time()
         if kind == "step":
             self._last_step_time = now

@@ -13,7 +13,7 @@ The shortcut audit reads the train fold before the fit and is not an event of it
 `run_dir/ledger_digests.npy` holds the content digests, which `splits.csv` does not: a uint8 array (M, 17), sorted,
 16 bytes of digest and the fold code, 3.4 MB for 200,000 samples. A renamed file is found by it in a later run.
 
-One process writes a ledger: on several ranks, rank zero.
+One process writes a ledger: on several ranks, rank zero. The others read it, and are refused the same uses.
 """
 
 import hashlib
@@ -53,21 +53,23 @@ class Ledger:
         run_dir: Run directory, which exists; a ledger in it is continued, without a line that kill -9 left torn.
         parents: Run directories whose weights or choices this run builds on. A parent of a parent counts only when
             it is listed as well.
+        read_only: Refuse what may not be, as always, and write nothing.
 
     Raises:
         DataError: The directory does not exist or its ledger was changed by hand.
     """
 
-    def __init__(self, run_dir: Path, parents: Sequence[Path] = ()) -> None:
+    def __init__(self, run_dir: Path, parents: Sequence[Path] = (), *, read_only: bool = False) -> None:
         if not run_dir.is_dir():
             raise DataError(f"run directory {run_dir} does not exist, so no ledger can be kept in it.")
         self.run_dir = run_dir
         self.parents = tuple(Path(parent) for parent in parents)
+        self._read_only = read_only
         self._path = run_dir / LEDGER_FILE
         self._events: list[dict[str, Any]] = []
         if self._path.exists():
             self._events, torn = read_journal(self._path)
-            if torn:
+            if torn and not read_only:
                 write_bytes(self._path, b"".join(_line(event) for event in self._events))
 
     @property
@@ -171,10 +173,11 @@ class Ledger:
     def _append(self, event: dict[str, Any]) -> None:
         """Write one event and wait until it is on the disk."""
         event = event | {"t": time.time()}
-        with self._path.open("ab") as stream:
-            stream.write(_line(event))
-            stream.flush()
-            os.fsync(stream.fileno())
+        if not self._read_only:
+            with self._path.open("ab") as stream:
+                stream.write(_line(event))
+                stream.flush()
+                os.fsync(stream.fileno())
         self._events.append(event)
 
 

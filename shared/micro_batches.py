@@ -47,6 +47,7 @@ class MicroBatches:
     Args:
         size: Rows of a piece, 1 or more.
         remedies: What else can be done at one row.
+        may_shrink: False where other processes must go through the same pieces at the same time.
 
     Attributes:
         oom_events: How often memory ended.
@@ -59,6 +60,7 @@ class MicroBatches:
 
     size: int
     remedies: Sequence[Remedy] = ()
+    may_shrink: bool = True
     oom_events: int = 0
     applied: list[str] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
@@ -77,7 +79,7 @@ class MicroBatches:
             clear: Drops the gradients.
 
         Raises:
-            TrainingError: If memory ends and nothing is left to be done about it.
+            TrainingError: If memory ends and nothing is left to be done about it, or nothing may.
         """
         state = _random_state()
         while True:
@@ -138,6 +140,11 @@ class MicroBatches:
     def _shrink(self, rows: int) -> None:
         self.oom_events += 1
         tried = min(self.size, rows)
+        if not self.may_shrink:
+            raise TrainingError(
+                f"out of memory with {tried} rows at once on one of several ranks, which must all go through the same "
+                "pieces with trainer.strategy=fsdp: set a smaller model.micro_batch"
+            )
         if tried > 1:
             self.size = (tried + 1) // 2
             self._say(f"out of memory with {tried} rows at once: from now on {self.size}, in more passes a step")

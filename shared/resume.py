@@ -9,11 +9,16 @@ import yaml
 from shared.checkpoint_io import newest_intact
 from shared.config import Settings, check_config, differing_keys
 from shared.errors import CheckpointError, ConfigError, UserError
+from shared.point_hooks import POINT_KIND
 from shared.run_dir import RunDirectory, unfinished_runs
 
 
-def find_run(settings: Settings) -> tuple[RunDirectory, Path | None] | None:
+def find_run(settings: Settings, point: bool = False) -> tuple[RunDirectory, Path | None] | None:
     """The run that `settings.resume` names, and the checkpoint if it names one; None to start afresh.
+
+    Args:
+        settings: Checked configuration.
+        point: Whether a sweep asks, which alone may go on with one of its points.
 
     Raises:
         ConfigError: If nothing is there, the run is finished or still alive, or the configuration differs.
@@ -34,6 +39,8 @@ def find_run(settings: Settings) -> tuple[RunDirectory, Path | None] | None:
     status = run.status()
     if status.get("kind") == "evaluation":
         raise ConfigError(f"resume: {run.path} is an evaluation; run evaluate again")
+    if status.get("kind") == POINT_KIND and not point:
+        raise ConfigError(f"resume: {run.path} is a point of a sweep; give the sweep's command again, which resumes it")
     if status["state"] == "done":
         raise ConfigError(f"resume: {run.path} is finished; start a new run without resume")
     if run.is_alive():

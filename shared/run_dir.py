@@ -19,6 +19,7 @@ import psutil
 
 from shared.atomic import write_json, write_text
 from shared.errors import CheckpointError, ConfigError
+from shared.point_hooks import POINT_KIND
 
 STATES = ("running", "interrupted", "failed", "done")
 STATUS_SCHEMA = 1
@@ -36,7 +37,9 @@ class RunDirectory:
         self._lock = threading.RLock()  # a status is read, changed and written back; the heartbeat has its own thread
 
     @classmethod
-    def create(cls, outputs: Path, project: str, experiment: str, parents: Sequence[Path] = ()) -> "RunDirectory":
+    def create(
+        cls, outputs: Path, project: str, experiment: str, parents: Sequence[Path] = (), kind: str = "run"
+    ) -> "RunDirectory":
         """Make a new folder that no other run has, not even one started in the same second.
 
         Args:
@@ -44,6 +47,7 @@ class RunDirectory:
             project: Project name.
             experiment: Experiment name.
             parents: Runs whose samples and results this one stands on; the ledger reads them.
+            kind: What its status says it is: "run", or "point" of a sweep.
         """
         folder = outputs / project / experiment
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +62,7 @@ class RunDirectory:
             run._write_status(
                 {
                     "schema": STATUS_SCHEMA,
+                    "kind": kind,
                     "state": "running",
                     "started": time.time(),
                     "parents": [str(p) for p in parents],
@@ -91,6 +96,11 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); the run cannot be resumed or loaded") from error
 
+    @property
+    def kind(self) -> str:
+        """What the run is: "run", "point" of a sweep, or "evaluation" of another run."""
+        return str(self.status().get("kind", "run"))
+
     def set_state(self, state: str, *, stage: str | None = None, epoch: int | None = None, **more: Any) -> None:
         """Write the state (one of STATES) with a fresh heartbeat; `stage` and `epoch` stay where not given."""
         assert state in STATES, state
@@ -121,6 +131,11 @@ class RunDirectory:
         found = self.status()["stages"].get(stage)
         return None if found is None else dict(found)
 
+    def is_own(self) -> bool:
+        """Whether this process was the last to set the state."""
+        status = self.status()
+        return bool((status["pid"], status["host"]) == (os.getpid(), socket.gethostname()))
+
     def is_alive(self) -> bool:
         """Whether the process that wrote the status runs (on this host), or beat within two minutes (elsewhere)."""
         status = self.status()
@@ -141,9 +156,9 @@ class RunDirectory:
             return False
 
     def finish(self) -> None:
-        """Mark the run done and, if it trained a network, point `outputs/<project>/latest` to it."""
+        """Mark the run done and, if it trained a network and is no point, point `outputs/<project>/latest` to it."""
         self.set_state("done")
-        if self.done("fit") is None:
+        if self.done("fit") is None or self.kind == POINT_KIND:
             return
         link = self.path.parents[1] / "latest"
         temporary = link.with_name(f".latest-{secrets.token_hex(3)}")
@@ -191,7 +206,7 @@ def beating(run: RunDirectory, every_s: float = 10.0) -> Iterator[None]:
 
 
 def unfinished_runs(outputs: Path, project: str, experiment: str) -> list[RunDirectory]:
-    """Runs of an experiment that are neither done nor alive, newest first."""
+    """Runs of an experiment that are neither done nor alive, newest first; a sweep goes on with its points itself."""
     folder = outputs / project / experiment
     found = [RunDirectory(path.parent) for path in sorted(folder.glob("*/status.json"), reverse=True)]
-    return [run for run in found if run.is_unfinished()]
+    return [run for run in found if run.is_unfinished() and run.kind != POINT_KIND]

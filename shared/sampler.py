@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from shared.distributed.share import ALONE, RankShare
 from shared.seeding import derive_seed
 
 
@@ -22,19 +23,25 @@ class EpochSampler(Sampler[SampleKey]):
     """A shuffled, or weighted, pass over a dataset whose order depends on (seed, epoch) alone.
 
     Lightning calls `set_epoch` before each epoch. Augmentations seeded by `SampleKey.draw` differ by epoch and by
-    repetition of a sample, and do not depend on the number of workers.
+    repetition of a sample, and do not depend on the number of workers. Of several ranks each takes its share of the one
+    order that all know, so the batches of all together, and their draws, do not depend on the number of ranks either.
 
     Args:
         num_samples: Size of the dataset, > 0; also the number of draws in an epoch.
         seed: Base seed of the run.
         weights: Relative chance of each sample, (num_samples,), finite and >= 0 with a positive sum;
             drawn with replacement. None: a permutation.
+        share: Part of the draws that this process takes.
+        used: Draws of an epoch that are taken at all, by all ranks together; None: each. Ranks need whole batches.
 
     Raises:
         ValueError: If `num_samples` is not positive or the weights are not usable.
     """
 
-    def __init__(self, num_samples: int, seed: int, weights: NDArray[np.float64] | None = None) -> None:
+    def __init__(
+        self, num_samples: int, seed: int, weights: NDArray[np.float64] | None = None, *, share: RankShare = ALONE,
+        used: int | None = None,
+    ) -> None:  # fmt: skip
         if num_samples <= 0:
             raise ValueError(f"num_samples must be positive, got {num_samples}")
         if weights is not None and (
@@ -46,12 +53,14 @@ class EpochSampler(Sampler[SampleKey]):
             raise ValueError(f"weights must be {num_samples} finite numbers >= 0 with a positive sum")
         self.num_samples = num_samples
         self.seed = seed
+        self.share = share
+        self.used = num_samples if used is None else used
         self.probabilities = None if weights is None else weights / weights.sum()
         self.epoch = 0
         self.first_place = 0
 
     def __len__(self) -> int:
-        return self.num_samples
+        return len(range(self.used)[self.share.places(self.used)])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass; an offset left by a resume counts for that resumed epoch only."""
@@ -67,8 +76,9 @@ class EpochSampler(Sampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         # A generator: nothing runs before the first sample is asked for, so `set_epoch` after `iter()` still counts.
         epoch, first, self.first_place = self.epoch, self.first_place, 0
-        for place, position in enumerate(self.order(epoch).tolist()[first:], start=first):
-            yield SampleKey(position, epoch * self.num_samples + place)
+        order = self.order(epoch)[: self.used].tolist()
+        for place in range(self.used)[self.share.places(self.used)][first:]:
+            yield SampleKey(order[place], epoch * self.num_samples + place)
 
 
 WORKER_GRACE_S = 30
@@ -89,6 +99,7 @@ class ResumableLoader(DataLoader[Any]):
 
     Lightning stores `state_dict()` with a checkpoint and gives it back before the first batch of a resumed epoch.
     The count is that of batches handed out; Lightning reads no batch ahead when the length is known.
+    On several ranks `batch_size` is one rank's, and all have handed out the same number.
     """
 
     def __init__(self, dataset: Dataset[Any], sampler: EpochSampler, batch_size: int, **options: Any) -> None:

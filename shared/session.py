@@ -15,6 +15,7 @@ from shared.callbacks.interruption import Interruption
 from shared.config import Settings
 from shared.events import EventWriter
 from shared.ledger import Ledger
+from shared.point_hooks import PointHooks
 from shared.run_dir import RunDirectory
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Session:
         interruption: Signals received.
         console: Where progress and sentences go (standard error, so that the last line of standard output is `run: …`).
         warnings: Sentences for the report, each once, in order.
+        point: The sweep that the run is a point of, None for a run of its own.
+        fit_metrics: Last values of the fit, where a trainer of several ranks did it that is gone by now.
     """
 
     settings: Settings
@@ -55,6 +58,8 @@ class Session:
     outputs: "TestOutputs | CurveOutputs | None" = None
     test_ms_per_sample: float | None = None
     report: dict[str, Any] | None = None
+    point: PointHooks | None = None
+    fit_metrics: dict[str, float] = field(default_factory=dict)
 
     def warn(self, sentence: str) -> None:
         """Show a warning once and keep it for the report."""

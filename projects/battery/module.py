@@ -143,7 +143,7 @@ class BatteryClassifier(BaseModule):
         size = len(outputs["target"])
         for group, rows in self.network.group_rows().items():
             loss = torch.stack([outputs["row_losses"][row] for row in rows]).mean()
-            self.log(group_loss_key(group), loss, batch_size=size)
+            self.log(group_loss_key(group), loss, batch_size=size, sync_dist=True)
         for row, logits in outputs["baselines"].items():
             metric = cast("Metric", self.row_metrics[row])
             metric.update(logits, outputs["target"])

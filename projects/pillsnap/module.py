@@ -13,6 +13,7 @@ from projects.pillsnap.mixing import Mixing
 from projects.pillsnap.models import PillNetwork, build_network
 from projects.pillsnap.preprocess import UnifiedPreprocessor
 from shared.base_module import BaseModule
+from shared.distributed.collectives import num_ranks
 from shared.errors import CheckpointError
 from shared.metric_keys import metric_key
 
@@ -140,7 +141,8 @@ class PillClassifier(BaseModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
         """Loss of one batch; accuracy is that of the batches left unmixed, where a label means what it says."""
         outputs = super().training_step(batch, batch_idx)
-        if self.unmixed_accuracy.update_called:
+        # Ranks log alike, whatever their rows: they exchange what they have logged at the end of the epoch.
+        if self.unmixed_accuracy.update_called or num_ranks() > 1:
             self.log(metric_key("train", "accuracy"), self.unmixed_accuracy, on_step=False, on_epoch=True)
         return outputs
 
@@ -159,7 +161,8 @@ class PillClassifier(BaseModule):
         return outputs
 
     def _log_part(self, name: str, logits: Tensor, target: Tensor) -> None:
+        metric = cast("Metric", self.part_metrics[name])
         if len(target):
-            metric = cast("Metric", self.part_metrics[name])
             metric.update(logits, target)
+        if len(target) or num_ranks() > 1:
             self.log(metric_key("val", "accuracy", task=name), metric)

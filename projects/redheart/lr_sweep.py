@@ -1,13 +1,18 @@
 """`python -m projects.redheart.lr_sweep [overrides]`: the flat sweep over learning rates, before the main fit.
 
-Every rate is a short fit from the same initial weights on the same subset; what is there already is not trained again.
-`optimizer.lr_from=latest` then gives the best rate to `train`.
+Every rate is a short fit from the same initial weights on the same subset. The sweep is a folder with a ledger, as
+docs/sweeps.md tells: given again, the command goes on where it was. `optimizer.lr_from=latest` then gives the best rate
+to `train`.
 """
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.entry import exit_codes
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EPOCHS = 5
 RATES = "1e-5,5e-5,1e-4,2e-4,5e-4"
@@ -22,14 +27,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each fit (%(default)s)")
     parser.add_argument("--num-stories", default="1000", help="size of the subset, or all (%(default)s)")
     parser.add_argument(
+        "--on-change", choices=("refuse", "keep", "rerun"), default="refuse",
+        help="where the code has changed since the sweep began: keep results, or rerun all rates (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--runs", type=Path, nargs="+", default=None,
         help="train nothing: take these finished runs, for example what train -m optimizer.lr=1e-5,1e-4 left",
     )  # fmt: skip
     given = parser.parse_intermixed_args(argv)
     with exit_codes():
-        from shared.callbacks.interruption import interruptible
+        from shared.sweep.point_process import stoppable
 
-        with interruptible():  # also between two fits, which have their own
+        with stoppable():  # also before the first point and behind the last
             _sweep(given)
 
 
@@ -38,9 +47,7 @@ def _sweep(given: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from projects.redheart.sweep import procedure
-    from projects.redheart.sweep.engine_runs import composed
-    from shared.config import check_config
+    from projects.redheart.sweep.procedure import FlatSweep, run_sweep
     from shared.errors import ConfigError
 
     if Path(given.name).name != given.name or not given.name:
@@ -49,15 +56,24 @@ def _sweep(given: argparse.Namespace) -> None:
         raise ConfigError(f"--epochs is {given.epochs}, allowed: 1 or more")
     console = Console(file=sys.stderr)
     if given.runs is not None:
-        settings = check_config(composed(given.overrides))
-        folder = settings.outputs / settings.project / "sweeps" / given.name
-        best = procedure.collect_runs(given.runs, folder, console)
-    else:
-        folder, best = procedure.run_sweep(
-            given.overrides, name=given.name, rates=_rates(given.rates), epochs=given.epochs,
-            num_stories=_stories(given.num_stories), console=console,
-        )  # fmt: skip
-    print(f"best lr: {best.lr:g} (score {best.score:.4f})")
+        _collect(given, console)
+        return
+    asked = FlatSweep(
+        given.overrides, given.name, _rates(given.rates), given.epochs, _stories(given.num_stories), given.on_change
+    )
+    run_sweep(asked, console)
+
+
+def _collect(given: argparse.Namespace, console: "Console") -> None:
+    """The sweep of --runs."""
+    from projects.redheart.sweep.collected import collect_runs
+    from projects.redheart.sweep.engine_runs import composed
+    from shared.config import check_config
+
+    folder = check_config(composed(given.overrides)).sweeps / given.name
+    best = collect_runs(given.runs, folder, console)
+    values = " ".join(f"{key}={value:g}" for key, value in best.values.items())
+    print(f"best: {values} score {best.score:.6g}")
     print(f"sweep: {folder}", flush=True)
 
 

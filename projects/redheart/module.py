@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from projects.redheart.layer_decay import layer_scales
@@ -21,6 +22,8 @@ from projects.redheart.models.network import NetworkOutputs, StoryNetwork
 from projects.redheart.models.text_encoder import TextEncoder, initial_text_encoder
 from projects.redheart.tasks import EMOTION, SCORES, TASKS
 from shared.base_module import BaseModule
+from shared.distributed.collectives import num_ranks, scalars_over_ranks, sum_gradients
+from shared.distributed.sharding import is_cut, whole_weights
 from shared.errors import CheckpointError, ConfigError, TrainingError
 from shared.loading import load_run
 from shared.low_memory_optim import KEEP_SMALL_UPDATES, bytes_of_states, offload_states, prepare_offload
@@ -126,6 +129,10 @@ class RedHeartModule(BaseModule):
         found: dict[str, nn.Module] = parts | dict(self.network.analyzers.items())
         return found if self.text_encoder is None else {"text_encoder": self.text_encoder, **found}
 
+    def sharded_units(self) -> list[nn.Module]:
+        """What FSDP puts together at once: a layer, an analyzer, the heads; last the network, which holds the rest."""
+        return [*self.network.backbone.layers, self.network.heads, *self.network.analyzers.values(), self.network]
+
     def head_names(self) -> dict[str, tuple[str, ...]]:
         """Names of the numbers of each score task."""
         return dict(SCORES)
@@ -203,16 +210,20 @@ class RedHeartModule(BaseModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Forward and backward of a batch, piece by piece; `backward` and `optimizer_zero_grad` find it done.
 
+        On several ranks `batch` is this rank's part. Targets are counted over all parts and gradients added up behind
+        the last piece, so the step is that of one process, whatever the sizes of the ranks' pieces.
+
         Returns:
             {"loss"}: the loss of `shared_step`, so that train/loss and val/loss are comparable; what was minimised is
             logged as train/objective. It is not finite where that is not.
         """
         rows = len(batch["sample_index"])
-        totals = valid_targets(batch["target_mask"])
+        all_rows = rows * num_ranks()  # the parts of a batch are of one size
+        totals = scalars_over_ranks(valid_targets(batch["target_mask"]))
         sums: dict[str, Tensor] = {}
 
         def piece(part: dict[str, Any]) -> None:
-            loss = self._loss_of(part, totals, len(part["sample_index"]) / rows)
+            loss = self._loss_of(part, totals, len(part["sample_index"]) / all_rows)
             self._backward(loss.objective)
             for name, value in {"objective": loss.objective.detach(), **loss.tasks}.items():
                 sums[name] = sums[name] + value if name in sums else value
@@ -222,6 +233,8 @@ class RedHeartModule(BaseModule):
             sums.clear()
 
         self.micro_batches.run(batch, rows, piece, clear)
+        sum_gradients(whole_weights(self))  # those in parts were added up by the backward passes
+        sums = scalars_over_ranks(sums)
         objective = sums.pop("objective")
         self.log(metric_key("train", "objective"), objective, on_step=True, on_epoch=False, batch_size=rows)
         plain = torch.stack(list(sums.values())).sum()
@@ -262,7 +275,7 @@ class RedHeartModule(BaseModule):
         """Refuse what `training_step` does not do.
 
         Raises:
-            ConfigError: On accumulation by Lightning or several devices.
+            ConfigError: On accumulation by Lightning.
         """
         steps = self.trainer.accumulate_grad_batches
         if steps > 1:
@@ -270,14 +283,18 @@ class RedHeartModule(BaseModule):
                 f"trainer.accumulate_grad_batches is {steps}, allowed: 1; data.batch_size is the effective batch, and "
                 "model.micro_batch says how many rows of it go through the network at once"
             )
-        if self.trainer.world_size > 1:
-            raise ConfigError(f"trainer.devices comes to {self.trainer.world_size} processes, allowed: 1")
+        self.micro_batches.may_shrink = not is_cut(self)
+        wrapped = self.trainer.strategy.model
+        if isinstance(wrapped, DistributedDataParallel):
+            wrapped.require_backward_grad_sync = False  # its hooks expect one backward a step, behind `training_step`
 
     def on_train_start(self) -> None:
         """See that every weight is trained once, and that the optimiser finds room for its states or goes without."""
         for optimizer in self.trainer.optimizers:
             check_parameter_groups(optimizer, self.named_parameters())
             prepare_offload(optimizer)
+            if is_cut(self):
+                continue
             if OFFLOAD in self.micro_batches.applied:
                 offload_states(optimizer)
             elif self._has_own_memory():

@@ -6,7 +6,7 @@ Each is skipped when its result is there for the same inputs, so the same comman
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STATE_FILE = "pipeline.json"
 WHOLE_RANGE = (0.0, 1.0)
-SWEEP = {"rates": [1e-5, 5e-5, 1e-4, 2e-4, 5e-4], "epochs": 5, "num_stories": 1000}
+SWEEP = {"epochs": 5, "num_stories": 1000}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,6 +37,10 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--sweep-epochs", type=int, default=SWEEP["epochs"], help="of each rate (%(default)s)")
     parser.add_argument("--sweep-stories", type=int, default=SWEEP["num_stories"], help="of the subset (%(default)s)")
+    parser.add_argument(
+        "--on-change", choices=("refuse", "keep", "rerun"), default="refuse",
+        help="where the code has changed in the middle of the sweep: keep results, or rerun all rates (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--retrain-epochs", type=int, default=None, help="also ablate by retraining, so many epochs")
     given = parser.parse_intermixed_args(argv)
     with exit_codes():
@@ -88,6 +92,8 @@ def command(given: argparse.Namespace) -> str:
     if given.subjects is not None:
         parts += ["--subjects", str(given.subjects)]
     parts += ["--sweep-epochs", str(given.sweep_epochs), "--sweep-stories", str(given.sweep_stories)]
+    if given.on_change != "refuse":
+        parts += ["--on-change", given.on_change]
     if given.retrain_epochs is not None:
         parts += ["--retrain-epochs", str(given.retrain_epochs)]
     return shlex.join([*parts, *given.overrides])
@@ -110,9 +116,9 @@ def _steps(given: argparse.Namespace, steps: "Steps", folder: Path, console: "Co
     say(f"  {data['source']}, train {data['train']:,} stories, test {data['test']:,}")
     # Configurations name a folder, not what is in it: every later step depends on its content as well.
     seen = {"fingerprint": data["fingerprint"]}
+    inputs = {"config": _counted(config), "epochs": given.sweep_epochs, "stories": given.sweep_stories} | seen
     swept = steps.run(
-        "sweep", {"config": _counted(config), "epochs": given.sweep_epochs, "stories": given.sweep_stories} | seen,
-        lambda: _sweep(given, overrides, console, again),
+        "sweep", inputs, lambda: _sweep(given, overrides, sweep_name(given.out, inputs), console),
         lambda result: Path(result["folder"], "optimal_lr.json").is_file(), say,
     )  # fmt: skip
     # The sweep and not its rate, so that the run's config.yaml says where the rate came from.
@@ -230,14 +236,23 @@ def _data(settings: "Settings", console: "Console") -> dict[str, Any]:
     return {"source": described["source"], **counts, "fingerprint": described["fingerprint"]}
 
 
-def _sweep(given: argparse.Namespace, overrides: list[str], console: "Console", again: str) -> dict[str, Any]:
-    from projects.redheart.sweep.procedure import run_sweep, seconds_per_sample
+def sweep_name(out: str, inputs: Mapping[str, Any]) -> str:
+    """Name of the sweep's folder: another one for other inputs, since the points of two searches share no folder."""
+    from projects.redheart.sweep.steps import hash_of
 
-    folder, best = run_sweep(
-        overrides, name=given.out, epochs=given.sweep_epochs, num_stories=given.sweep_stories, console=console,
-        again=again,
-    )  # fmt: skip
-    return {"folder": str(folder), "lr": best.lr, "score": best.score, "seconds_per_sample": seconds_per_sample(folder)}
+    return f"{out}-{hash_of(inputs)[:6]}"
+
+
+def _sweep(given: argparse.Namespace, overrides: list[str], name: str, console: "Console") -> dict[str, Any]:
+    from projects.redheart.sweep.procedure import FlatSweep, run_sweep
+    from projects.redheart.sweep.results import seconds_per_sample
+
+    asked = FlatSweep(
+        overrides, name, epochs=given.sweep_epochs, num_stories=given.sweep_stories, on_change=given.on_change
+    )
+    folder, best = run_sweep(asked, console)
+    seconds = seconds_per_sample(folder)
+    return {"folder": str(folder), "lr": best["lr"], "score": best["score"], "seconds_per_sample": seconds}
 
 
 def estimate(config: "DictConfig", num_train: int, seconds_per_sample: float | None) -> str:

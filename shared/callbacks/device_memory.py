@@ -16,7 +16,8 @@ class DeviceMemory(Callback):
 
     On a GPU `gpu_memory_gb`, the largest amount allocated so far; between epochs also `gpu_memory_now_gb` and
     `gpu_utilisation_percent`, where the driver's library is installed. Everywhere `process_memory_gb`, the resident
-    memory of this process without its loader workers. Gigabytes are 10^9 bytes.
+    memory of this process without its loader workers. Of several ranks rank 0 tells of itself. Gigabytes are 10^9
+    bytes.
 
     Args:
         every_minutes: Minutes between two looks within epochs, above 0.

@@ -58,6 +58,7 @@ class GradientNorms(Callback):
                 on_step=False,
                 on_epoch=True,
                 batch_size=1,
+                sync_dist=True,  # the ranks have the same gradients, and so the same norms
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM: finish the batch, save a checkpoint that resumes exactly, leave with the signal's exit code.
+"""Signals: finish the batch, save a checkpoint that resumes exactly, leave with the signal's exit code.
+
+SIGINT and SIGTERM always; SIGUSR1 and SIGUSR2, by which schedulers say that the time is nearly over, where nobody else
+(submitit, Lightning's requeueing under SLURM) listens to them.
 
 Lightning's own handling returns from `fit` as if it had finished (Ctrl-C) or raises between two hooks (SIGTERM); both
 may leave a half-done step in the checkpoint. Here a signal during the fit is only noted, and acted on where the state
@@ -16,11 +19,17 @@ from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from shared.distributed.collectives import largest_over_ranks
 from shared.errors import RunInterrupted
 from shared.sampler import ResumableLoader
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+USER_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+
+SAME_STOP_S = 1.0
+"""One stop often arrives twice: from the terminal or scheduler, and from the parent process that hands it on."""
 
 
 class Interruption:
@@ -30,17 +39,22 @@ class Interruption:
         self.owner = os.getpid()
         self.deferred = False
         self.received: int | None = None
+        self._received_at = 0.0
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler."""
         if os.getpid() != self.owner:  # a forked loader worker has inherited the handler: it must simply end
+            if signum in USER_SIGNALS:  # which a scheduler sends to everyone; the batch that is to be finished needs it
+                return
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
+            return
+        if self.received is not None and self.deferred and time.monotonic() - self._received_at < SAME_STOP_S:
             return
         if self.received is not None or not self.deferred:  # the second signal does not wait
             self.received = signum
             self.raise_if_received()
-        self.received = signum
+        self.received, self._received_at = signum, time.monotonic()
 
     def raise_if_received(self) -> None:
         """Raise if a signal has come.
@@ -55,10 +69,11 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Handle SIGINT and SIGTERM within the block; in a thread that may not set handlers the block runs without."""
+    """Handle the signals within the block; in a thread that may not set handlers the block runs without."""
     interruption = Interruption()
     try:
-        former = {signum: signal.signal(signum, interruption.handle) for signum in SIGNALS}
+        taken = (*SIGNALS, *(signum for signum in USER_SIGNALS if _is_free(signum)))
+        former = {signum: signal.signal(signum, interruption.handle) for signum in taken}
     except ValueError:  # only the main thread may set handlers
         former = {}
     try:
@@ -68,10 +83,19 @@ def interruptible() -> Iterator[Interruption]:
             signal.signal(signum, handler)
 
 
+def _is_free(signum: int) -> bool:
+    """Whether nobody else listens to a signal; an outer block of ours may be covered by an inner one."""
+    if signum == signal.SIGUSR1 and SLURMEnvironment.detect():
+        return False  # Lightning saves and requeues on it, but only where it finds the signal free
+    handler = signal.getsignal(signum)
+    return handler is signal.SIG_DFL or isinstance(getattr(handler, "__self__", None), Interruption)
+
+
 class InterruptGuard(Callback):
     """Saves `last.ckpt` in mid-epoch, by the clock and on a signal.
 
-    It never saves behind the last batch of an epoch: the epoch's own checkpoint follows after validation.
+    It never saves behind the last batch of an epoch: the epoch's own checkpoint follows after validation. On several
+    ranks a signal to one of them stops all behind the same batch, and rank 0 has the clock.
 
     Args:
         interruption: Shared with the signal handler.
@@ -101,6 +125,7 @@ class InterruptGuard(Callback):
         """The checkpoint of the epoch before is on disk: a good place to stop."""
         self._batches_done = 0
         self._last_save = time.monotonic()
+        self._agree(is_due=False)
         self.interruption.raise_if_received()
 
     def on_train_batch_end(
@@ -110,7 +135,8 @@ class InterruptGuard(Callback):
         self._batches_done = batch_idx + 1
         if batch_idx + 1 >= trainer.num_training_batches or self._is_mid_accumulation(trainer, batch_idx):
             return
-        if self.interruption.received is None and time.monotonic() - self._last_save < self.every_s:
+        is_due = trainer.is_global_zero and time.monotonic() - self._last_save >= self.every_s
+        if not self._agree(is_due) and self.interruption.received is None:
             return
         trainer.save_checkpoint(self.path, weights_only=False)
         self._last_save = time.monotonic()
@@ -131,6 +157,13 @@ class InterruptGuard(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """From here on a signal stops at once."""
         self.interruption.deferred = False
+
+    def _agree(self, is_due: bool) -> bool:
+        """Whether one rank wants to save; a signal that came to one of them has come to all from here on."""
+        signum, due = largest_over_ranks([self.interruption.received or 0, int(is_due)])
+        if signum:
+            self.interruption.received = signum
+        return bool(due)
 
     def _is_mid_accumulation(self, trainer: Trainer, batch_idx: int) -> bool:
         """Between two micro-batches of one step the gradients live nowhere but in memory."""

@@ -29,9 +29,10 @@ Hook = TypeVar("Hook", bound=Callable[..., None])
 class LivePush(Callback):
     """Pushes what happens to a hub; whatever the hub does, the fit neither waits nor fails.
 
-    The first `num_samples` samples of the validation loader are shown, which are the same in each epoch as long as that
-    loader does not shuffle. They need a module whose `validation_step` returns {"prediction", "target"} and that says
-    with `curve_axes()` what the curves are; batches with a binary "image" show it too. Other modules show no samples.
+    The first `num_samples` samples of the validation loader are shown, of several ranks of rank 0's, which are the same
+    in each epoch as long as that loader does not shuffle. They need a module whose `validation_step` returns
+    {"prediction", "target"} and that says with `curve_axes()` what the curves are; batches with a binary "image" show
+    it too. Other modules show no samples.
 
     Args:
         url: Address of the hub.

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, f1_score
 
 from shared.curve_scores import CurveAxes
+from shared.distributed.collectives import gathered
 from shared.metric_keys import metric_key
 from shared.report import figures, figures_curves
 
@@ -54,6 +55,9 @@ class ValidationPanels(Callback):
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not writers or not self._target:
             return
+        self._gather()
+        if not trainer.is_global_zero:
+            return
         if self._logits:
             drawn, scalars = self._of_classes(pl_module)
         else:
@@ -63,6 +67,11 @@ class ValidationPanels(Callback):
                 writer.add_figure(metric_key("val", name), figure, global_step=trainer.global_step)
             for key, value in scalars.items():
                 writer.add_scalar(key, value, trainer.global_step)
+
+    def _gather(self) -> None:
+        """Take in what the other ranks have kept, in the order of the fold."""
+        for kept in (self._logits, self._prediction, self._target):
+            kept[:] = [part for parts in gathered(kept) for part in parts]
 
     def _of_classes(self, module: LightningModule) -> tuple[dict[str, Figure], dict[str, float]]:
         probs = torch.cat(self._logits).double().softmax(dim=1).numpy()

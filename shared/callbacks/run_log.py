@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from shared.atomic import write_text
 from shared.events import EventWriter
 from shared.metric_keys import STAGES, metric_key
 from shared.run_dir import RunDirectory
@@ -72,7 +71,8 @@ class RunLog(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Complete the epoch's row (validation has run by now) and write the files anew."""
         if self._loss_sum is not None:
-            pl_module.log(metric_key("train", "loss"), float(self._loss_sum) / self._num_batches)
+            mean = float(self._loss_sum) / self._num_batches  # of the whole batches' losses, the same on all ranks
+            pl_module.log(metric_key("train", "loss"), mean, sync_dist=True)
         # Keys of our form only: a learning-rate monitor's own keys depend on where its logging interval began.
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.split("/")[0] in STAGES}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics}
@@ -101,8 +101,8 @@ class RunLog(Callback):
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_text(self.run.path / "metrics.csv", table.getvalue())
-        write_text(self.run.path / "train_log.txt", "".join(self._lines(max_epochs)))
+        self.run.write_file("metrics.csv", table.getvalue())
+        self.run.write_file("train_log.txt", "".join(self._lines(max_epochs)))
 
     def _lines(self, max_epochs: int | None) -> list[str]:
         """`[EPOCH] N/total train_loss=X val_loss=Y best_val=Z lr=A`, with the monitor's best value."""

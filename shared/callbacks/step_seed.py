@@ -18,5 +18,6 @@ class StepSeed(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed by the micro-batch, so that accumulated micro-batches of one step differ as well."""
-        seed_all(derive_seed(self.seed, trainer.current_epoch, batch_idx))
+        """Seed by the micro-batch, so that accumulated micro-batches of one step differ as well, and so do ranks."""
+        rank = (trainer.global_rank,) if trainer.world_size > 1 else ()
+        seed_all(derive_seed(self.seed, trainer.current_epoch, batch_idx, *rank))

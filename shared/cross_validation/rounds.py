@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from shared.atomic import replacing
-from shared.config import Settings, check_config, differing_keys
+from shared.config import Settings, check_config
 from shared.curve_scores import CurveAxes
 from shared.engine import fit
-from shared.errors import ConfigError, DataError, RunInterrupted, UserError
+from shared.errors import ConfigError, DataError, RunInterrupted
+from shared.found_runs import Verdict, by_state, find_run
 from shared.instantiate import resolve_target
 from shared.report.outputs import CurveOutputs, TestOutputs
-from shared.resume import saved_settings
 from shared.run_dir import RunDirectory
 
 ROWS_FILE = "test_rows.npz"
@@ -82,13 +82,13 @@ def run_rounds(config: DictConfig, overrides: tuple[str, ...], say: Say, quiet: 
     count = num_rounds(check_config(config))
     for number in range(count):
         own = round_config(config, number)
-        found, finished = find_round(check_config(own))
-        if found is not None and finished:
-            say(f"round {number + 1} of {count}: done before, {found.path}")
-            runs.append(found)
+        found = find_run(check_config(own), _judged)
+        if found is not None and found.is_finished:
+            say(f"round {number + 1} of {count}: done before, {found.run.path}")
+            runs.append(found.run)
             continue
-        say(f"round {number + 1} of {count}: " + ("starts" if found is None else f"goes on with {found.path}"))
-        own.resume = None if found is None else str(found.path)
+        say(f"round {number + 1} of {count}: " + ("starts" if found is None else f"goes on with {found.run.path}"))
+        own.resume = None if found is None else str(found.run.path)
         runs.append(_run_round(own, overrides, quiet))
     return runs
 
@@ -104,38 +104,10 @@ def _run_round(own: DictConfig, overrides: tuple[str, ...], quiet: bool) -> RunD
     return result.run
 
 
-def find_round(settings: Settings) -> tuple[RunDirectory | None, bool]:
-    """Look for a run of this very configuration: the newest finished one, else the newest that can be resumed.
-
-    Returns:
-        The run or None, and whether it is finished.
-
-    Raises:
-        ConfigError: If another process is working on it.
-    """
-    folder = settings.outputs / settings.project / settings.experiment
-    unfinished: RunDirectory | None = None
-    for path in sorted(folder.glob("*/status.json"), reverse=True):
-        run = RunDirectory(path.parent)
-        if not _same_configuration(run, settings):
-            continue
-        status = run.status()
-        if status["state"] == "done":
-            if (run.path / ROWS_FILE).is_file():
-                return run, True
-            continue  # stopped between its end and the rows: they cannot be had again without opening test again
-        if run.is_alive():
-            raise ConfigError(f"{run.path} is still running (process {status['pid']} on {status['host']}); wait for it")
-        unfinished = unfinished or run
-    return unfinished, False
-
-
-def _same_configuration(run: RunDirectory, settings: Settings) -> bool:
-    try:
-        saved = saved_settings(run).plain
-    except UserError:  # a run that died before its configuration was whole, or one of another version of the code
-        return False
-    return all(key == "resume" for key in differing_keys(settings.plain, saved))
+def _judged(run: RunDirectory, status: Mapping[str, Any]) -> Verdict:
+    """A round counts with the rows of its table; without, they cannot be had again without opening test again."""
+    verdict = by_state(run, status)
+    return "other" if verdict == "finished" and not (run.path / ROWS_FILE).is_file() else verdict
 
 
 def save_rows(path: Path, outputs: TestOutputs | CurveOutputs, **more: ArrayLike) -> None:

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 from shared.live.receiver import Receiver
 from shared.live.security import HEADERS, Access, proof
 from shared.live.store import RunStore
+from shared.live.sweeps import SweepBoard
 from shared.live.viewer import Frames, Viewer
 
 SERVICE = "sweetspot-live"
@@ -43,7 +44,8 @@ class Hub:
         self.root = root.resolve()
         self.access = access
         self.store = RunStore(self.root)
-        self.frames = Frames(self.store)
+        self.sweeps = SweepBoard(self.root)
+        self.frames = Frames(self.store, self.sweeps)
         self.instance = secrets.token_hex(4)
         self.viewers = 0
         self.pushers = 0
@@ -134,8 +136,10 @@ def create_app(root: Path, access: Access) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(hub.store.start)
+        hub.sweeps.start()
         yield
         await asyncio.to_thread(hub.store.stop)
+        await asyncio.to_thread(hub.sweeps.stop)
 
     app = FastAPI(title=SERVICE, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub

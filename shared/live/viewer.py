@@ -12,6 +12,7 @@ from typing import Any
 from starlette.websockets import WebSocket
 
 from shared.live.store import RunStore
+from shared.live.sweeps import SweepBoard
 
 FRAME_S = 0.1
 MAX_SELECTED = 64
@@ -30,12 +31,15 @@ class Frames:
 
     Args:
         store: The runs.
+        sweeps: The sweeps.
     """
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, sweeps: SweepBoard) -> None:
         self.store = store
+        self.sweeps = sweeps
         self._encoded: dict[tuple[Any, ...], tuple[tuple[int, int], str]] = {}
         self._list: tuple[int, str] = (-1, "")
+        self._sweep_list: tuple[int, str] = (-1, "")
 
     def run(self, run_id: str, since: tuple[int, int]) -> tuple[tuple[int, int], str]:
         """Version and JSON of what is new in a run; an empty text where nothing is."""
@@ -62,6 +66,23 @@ class Frames:
             entry = self._list = (version, json.dumps(message))
         return entry
 
+    def sweep_list(self) -> tuple[int, str]:
+        """Version and JSON of the list of sweeps."""
+        version, rows = self.sweeps.rows()
+        entry = self._sweep_list
+        if entry[0] != version:
+            message = {"type": "sweeps", "now": time.time(), "left_out": self.sweeps.left_out, "sweeps": rows}
+            entry = self._sweep_list = (version, json.dumps(message, allow_nan=False))
+        return entry
+
+    def sweep(self, sweep_id: str, since: int) -> tuple[int, str]:
+        """Version and JSON of what is new in a sweep; an empty text where nothing is."""
+        sweep = self.sweeps.peek(sweep_id)
+        if sweep is None or sweep.version in (0, since):
+            return since, ""
+        message = sweep.changes(since)
+        return message["version"], json.dumps(message, allow_nan=False)
+
 
 class Viewer:
     """Serves one connection until it ends.
@@ -76,6 +97,8 @@ class Viewer:
         self.frames = frames
         self._selected: dict[str, tuple[int, int]] = {}
         self._list_version = -1
+        self._sweep_list_version = 0
+        self._sweep: tuple[str, int] | None = None
         self._unconfirmed = 0
         self._heard = time.monotonic()
 
@@ -110,6 +133,11 @@ class Viewer:
         if isinstance(chosen, list):
             ids = [one for one in chosen if isinstance(one, str)][:MAX_SELECTED]
             self._selected = {run_id: self._selected.get(run_id, (0, 0)) for run_id in ids}
+            named = message.get("sweep")
+            if not isinstance(named, str):
+                self._sweep = None
+            elif self._sweep is None or self._sweep[0] != named:
+                self._sweep = (named, 0)
 
     async def _write(self) -> None:
         sent = time.monotonic()
@@ -132,11 +160,19 @@ class Viewer:
         """Cheap look that waits for no lock, so that nothing is encoded where nothing has come."""
         if self.frames.store.rows()[0] != self._list_version:
             return True
+        if self.frames.sweeps.rows()[0] != self._sweep_list_version or self._is_behind_in_sweep():
+            return True
         for run_id, seen in self._selected.items():
             run = self.frames.store.peek(run_id)
             if run is not None and (not run.is_loaded or run.version not in ((0, 0), seen)):
                 return True
         return False
+
+    def _is_behind_in_sweep(self) -> bool:
+        if self._sweep is None:
+            return False
+        sweep = self.frames.sweeps.peek(self._sweep[0])
+        return sweep is not None and sweep.version not in (0, self._sweep[1])
 
     async def _due(self) -> list[str]:
         """Messages that bring the viewer up to date; encoded in a thread, while its selection may change."""
@@ -152,6 +188,19 @@ class Viewer:
                 current.append(part)
         if current:
             messages.append('{"type": "frame", "runs": [' + ", ".join(current) + "]}")
+        return messages + await self._due_of_sweeps()
+
+    async def _due_of_sweeps(self) -> list[str]:
+        """The list of sweeps, and what is new in the chosen one."""
+        version, text = self.frames.sweep_list()
+        messages = [text] if version != self._sweep_list_version else []
+        self._sweep_list_version = version
+        chosen = self._sweep
+        if chosen is not None:
+            reached, text = await asyncio.to_thread(self.frames.sweep, *chosen)
+            if text and self._sweep == chosen:  # else chosen anew meanwhile
+                self._sweep = (chosen[0], reached)
+                messages.append(text)
         return messages
 
     def _encode(self, selected: dict[str, tuple[int, int]]) -> tuple[tuple[int, str], list[_Part]]:

@@ -9,12 +9,18 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
 from shared.callbacks.interruption import InterruptGuard
 from shared.callbacks.nan_guard import NanGuard
+from shared.callbacks.ranks_agree import OneLoss, OneStop
 from shared.callbacks.rehearsal import LIMITS, Rehearsal
 from shared.callbacks.run_log import RunLog
 from shared.callbacks.step_seed import StepSeed
 from shared.callbacks.stop_stays import StopStays
 from shared.checkpoint_io import AtomicCheckpointIO, load_checkpoint
 from shared.config import Settings, enabled_nodes
+from shared.distributed.collectives import gathered
+from shared.distributed.launch import other_ranks
+from shared.distributed.plan import plan_ranks
+from shared.distributed.sharding import require_shardable
+from shared.distributed.trainer_arguments import batch_norm_findings, trainer_arguments, trainer_plugins
 from shared.errors import ConfigError
 from shared.instantiate import instantiate
 from shared.resume import checkpoint_to_resume
@@ -60,7 +66,12 @@ class _TopCheckpoints(ModelCheckpoint):
 
 
 def train(session: Session, named_checkpoint: Path | None) -> None:
-    """Fit the module, or go on from the newest intact checkpoint of a resumed run; skipped where already complete."""
+    """Fit the module, or go on from the newest intact checkpoint of a resumed run; skipped where already complete.
+
+    What follows is done by one process on one device, however many have trained; where it had a part of the network
+    only, the session's module is None behind it.
+    """
+    plan = plan_ranks(session.settings.plain)
     if session.run.done("fit") is not None:
         session.trainer = build_trainer(session, resume_step=None)
         _warn_of_fit(session)
@@ -68,22 +79,55 @@ def train(session: Session, named_checkpoint: Path | None) -> None:
     checkpoint, passed_over = checkpoint_to_resume(session.run, named_checkpoint)
     for sentence in passed_over:
         session.warn(sentence)
-    step = None
+    step = step_of(checkpoint)
     if checkpoint is not None:
         content = load_checkpoint(checkpoint)
-        step = int(content["global_step"])
         session.resumed_from = {"checkpoint": checkpoint.name, "epoch": int(content["epoch"]), "step": step}
         session.say(f"resuming from {checkpoint} (epoch {content['epoch']}, step {step})")
-    session.trainer = build_trainer(session, resume_step=step)
     assert session.module is not None
+    if plan.is_sharded:
+        require_shardable(session.module)
+    for sentence in batch_norm_findings(plan, session.module, session.datamodule.batch_size):
+        session.warn(sentence)
     began = time.monotonic()
-    session.trainer.fit(session.module, datamodule=session.datamodule, ckpt_path=checkpoint, weights_only=True)
+    with other_ranks(session, plan, checkpoint):
+        warnings = fit_module(session, checkpoint, step)
+    assert session.trainer is not None
     steps = session.trainer.global_step
     samples = (steps - (step or 0)) * session.trainer.accumulate_grad_batches * session.datamodule.batch_size
     spent = {"seconds": round(time.monotonic() - began, 2), "samples": samples}
-    told = {"warnings": _told(session)}
-    session.run.mark_done("fit", {"epochs": session.trainer.current_epoch, "steps": steps, **spent, **told})
+    facts = {"epochs": session.trainer.current_epoch, "steps": steps, **spent, "warnings": warnings}
+    session.run.mark_done("fit", facts | ({"ranks": plan.count} if plan.count > 1 else {}))
     _warn_of_fit(session)
+    if plan.count > 1:
+        session.fit_metrics = {key: float(value) for key, value in session.trainer.callback_metrics.items()}
+        session.trainer = build_trainer(session, resume_step=None)
+    if plan.is_sharded:
+        session.module = None  # of which this process has a part
+
+
+def step_of(checkpoint: Path | None) -> int | None:
+    """Optimiser steps behind a checkpoint, None without one."""
+    return None if checkpoint is None else int(load_checkpoint(checkpoint)["global_step"])
+
+
+def fit_module(session: Session, checkpoint: Path | None, step: int | None) -> list[str]:
+    """What every rank does: Lightning's loop.
+
+    Args:
+        session: The run, with its module.
+        checkpoint: What is gone on from, None to begin.
+        step: Of that checkpoint.
+
+    Returns:
+        What module and callbacks have found in the fit, those of other ranks by their number.
+    """
+    session.trainer = build_trainer(session, step)
+    assert session.module is not None
+    session.trainer.fit(session.module, datamodule=session.datamodule, ckpt_path=checkpoint, weights_only=True)
+    first, *others = gathered(_told(session))
+    new = [f"rank {rank}: {told}" for rank, found in enumerate(others, 1) for told in found if told not in first]
+    return [*first, *new]
 
 
 def _told(session: Session) -> list[str]:
@@ -100,8 +144,9 @@ def _warn_of_fit(session: Session) -> None:
 
 
 def build_trainer(session: Session, resume_step: int | None) -> Trainer:
-    """Trainer with the run's own callbacks and those of the configuration."""
+    """Trainer with the run's own callbacks and those of the configuration, for one of several ranks while they live."""
     plain = session.settings.plain
+    plan = plan_ranks(plain) if session.datamodule.share.count > 1 else None
     loggers = []
     for name, node in enabled_nodes(plain["logger"], "logger").items():
         # TensorBoard drops what a resumed run will write again.
@@ -109,11 +154,20 @@ def build_trainer(session: Session, resume_step: int | None) -> Trainer:
         where = {"save_dir": str(session.run.path), "name": "tb", "version": ""}
         loggers.append(instantiate(node, f"logger.{name}", **where, **purge))
     callbacks = [*_own_callbacks(session), *_configured_callbacks(session)]
+    checkpoint_io = None
+    if session.point is not None:
+        callbacks += session.point.callbacks()
+        checkpoint_io = session.point.checkpoint_io()
+    if plan is not None:
+        callbacks = [OneLoss(), *callbacks, OneStop()]
     rehearsed = LIMITS if session.settings.runtime.rehearse else {}
+    ranks = trainer_arguments(plan)
+    configured = {key: value for key, value in (plain["trainer"] | rehearsed).items() if key not in ranks}
     return instantiate(
-        plain["trainer"] | rehearsed, "trainer",
+        configured, "trainer", **ranks,
         callbacks=callbacks, enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=str(session.run.path),
+        logger=loggers, default_root_dir=str(session.run.path),
+        plugins=[checkpoint_io or AtomicCheckpointIO(), *trainer_plugins(plan)],
     )  # fmt: skip
 
 
@@ -129,12 +183,14 @@ def _own_callbacks(session: Session) -> list[Callback]:
         NanGuard(),
         RunLog(session.run, session.events, runtime.monitor, runtime.monitor_mode),
         InterruptGuard(session.interruption, folder / "last.ckpt", runtime.save_every_minutes),
-        ModelCheckpoint(folder, filename="best", save_top_k=1, **chosen),
         ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, **shared),
     ]
+    is_point = session.point is not None  # what is kept of a point is its result; last.ckpt is there to resume it
+    if not is_point:
+        callbacks.insert(-1, ModelCheckpoint(folder, filename="best", save_top_k=1, **chosen))
     if runtime.rehearse:
         callbacks.append(Rehearsal())
-    if runtime.keep_top:
+    if runtime.keep_top and not is_point:
         callbacks.append(_TopCheckpoints(folder / "top", filename="{epoch:04d}", save_top_k=runtime.keep_top, **chosen))
     return callbacks
 
@@ -147,5 +203,7 @@ def _configured_callbacks(session: Session) -> list[Callback]:
             given = dict(zip(STAGED_ARGUMENTS, (str(session.run.path), False), strict=True))
         elif node.get("_target_") == LIVE_PUSH:
             given = dict(zip(LIVE_ARGUMENTS, (session.settings.outputs, session.events), strict=True))
-        callbacks.append(instantiate(node, f"callbacks.{name}", **given))
+        callback = instantiate(node, f"callbacks.{name}", **given)
+        if session.datamodule.share.rank == 0 or not isinstance(callback, ProgressBar):
+            callbacks.append(callback)
     return callbacks

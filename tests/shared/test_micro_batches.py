@@ -167,3 +167,10 @@ def test_batch_norm_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="1 is a BatchNorm1d, whose output depends on the other rows"):
         refuse_batch_statistics(network)
     refuse_batch_statistics(nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2)))
+
+
+def test_pieces_that_other_ranks_share_are_not_made_smaller() -> None:
+    micro = MicroBatches(4, may_shrink=False)
+    with pytest.raises(TrainingError, match=r"4 rows at once on one of several ranks.*smaller model\.micro_batch"):
+        run(micro, {1})
+    assert (micro.size, micro.oom_events) == (4, 1)

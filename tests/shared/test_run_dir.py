@@ -98,3 +98,25 @@ def test_a_run_beats_while_it_lives_and_no_longer(tmp_path):
     assert len(after["stages"]) == 20
     time.sleep(0.05)
     assert run.status()["heartbeat"] == after["heartbeat"]
+
+
+def test_a_point_of_a_sweep_is_never_the_latest_nor_what_auto_goes_on_with(tmp_path):
+    own = RunDirectory.create(tmp_path, "battery", "a")
+    own.mark_done("fit", {})
+    own.finish()
+    point = RunDirectory.create(tmp_path, "battery", "a", kind="point")
+    point.mark_done("fit", {})
+    point.finish()
+    assert (own.kind, point.kind) == ("run", "point")
+    assert (tmp_path / "battery" / "latest").resolve() == own.path
+    stopped = RunDirectory.create(tmp_path, "battery", "a", kind="point")
+    stopped.set_state("interrupted")
+    assert stopped.is_unfinished()
+    assert unfinished_runs(tmp_path, "battery", "a") == []
+
+
+def test_a_run_that_another_process_has_taken_over_is_not_own(tmp_path):
+    run = RunDirectory.create(tmp_path, "p", "e")
+    assert run.is_own()
+    (run.path / "status.json").write_text(json.dumps(run.status() | {"pid": os.getpid() + 1}))
+    assert not run.is_own()

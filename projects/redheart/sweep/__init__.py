@@ -1,1 +1,1 @@
-"""The flat sweep over learning rates, as runs of the engine that are found again."""
+"""The flat sweep over learning rates, and runs of the engine that are found again."""

@@ -1,24 +1,21 @@
 """Runs of the engine that a command starts, finds again and goes on with, so that nothing is trained twice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from shared.config import Settings, check_config, differing_keys
-from shared.entry import CONFIG_FOLDER
-from shared.errors import ConfigError, RunInterrupted, TrainingError, UserError
+from shared.compose import composed as compose_primary
+from shared.config import Settings, check_config
+from shared.errors import RunInterrupted, TrainingError
+from shared.found_runs import Verdict, by_state, find_run
 from shared.learning_rate import rate_from_sweep
-from shared.resume import saved_settings
 from shared.run_dir import RunDirectory
+from shared.sweep.objective import NOT_FINITE
 
 PRIMARY = "redheart"
-NOT_FINITE = "not finite"
-"""What the NaN guard says of a fit that it stopped; such a fit is a result, and is not tried again."""
+DATA_KEYS = ("data_hash", "fingerprint")
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: If an override names what is not there.
     """
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-            return compose(PRIMARY, list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"the overrides {' '.join(overrides)} cannot be composed: {first}") from error
+    return compose_primary(PRIMARY, overrides)
 
 
 def run_once(config: DictConfig, overrides: Sequence[str] = (), quiet: bool = False, again: str = "") -> EngineRun:
@@ -100,35 +91,32 @@ def find(settings: Settings) -> EngineRun | None:
     Raises:
         ConfigError: If another process is working on it.
     """
-    folder = settings.outputs / settings.project / settings.experiment
-    unfinished: EngineRun | None = None
-    data = _Data(settings)
-    for path in sorted(folder.glob("*/status.json"), reverse=True):
-        run = RunDirectory(path.parent)
-        if not _same_configuration(run, settings) or not data.is_of(run):
-            continue
-        status = run.status()
-        if status["state"] == "done":
-            return EngineRun(run, found=True)
-        if run.is_alive():
-            raise ConfigError(f"{run.path} is still running (process {status['pid']} on {status['host']}); wait for it")
-        failure = status.get("error", "")
-        if status["state"] == "failed" and NOT_FINITE in failure:
-            return EngineRun(run, found=True, failure=failure)
-        unfinished = unfinished or EngineRun(run, found=False)
-    return unfinished
+    data = DataNow(settings)
+
+    def judge(run: RunDirectory, status: Mapping[str, Any]) -> Verdict:
+        if not data.is_of(run):
+            return "other"
+        return by_state(run, status) if _divergence(status) is None else "finished"
+
+    found = find_run(settings, judge)
+    if found is None:
+        return None
+    failure = _divergence(found.run.status()) if found.is_finished else None
+    return EngineRun(found.run, found=found.is_finished, failure=failure)
 
 
-def _same_configuration(run: RunDirectory, settings: Settings) -> bool:
-    try:
-        saved = saved_settings(run).plain
-    except UserError:  # a run that died before its configuration was whole, or one of another version of the code
-        return False
-    return all(key == "resume" for key in differing_keys(settings.plain, saved))
+def _divergence(status: Mapping[str, Any]) -> str | None:
+    """The sentence of a run that failed because its loss was not finite: a result, which is not tried again."""
+    failure = str(status.get("error", ""))
+    return failure if status["state"] == "failed" and NOT_FINITE in failure else None
 
 
-class _Data:
-    """The data of a configuration as they are now; read when the first run asks, since mostly none does."""
+class DataNow:
+    """The data of a configuration as they are now; read when first asked, since mostly nobody asks.
+
+    Args:
+        settings: The configuration.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -139,10 +127,16 @@ class _Data:
         check = run.done("check")
         if check is None or "data_hash" not in check:
             return True
-        recorded = {"data_hash": check["data_hash"], "fingerprint": check.get("data", {}).get("fingerprint")}
-        now = self._now()
-        # A run that is older than the fingerprint is known by its hash of ids, labels, groups and texts alone.
-        return all(recorded[key] in (None, value) for key, value in now.items())
+        return not self.differs_in({**check, "fingerprint": check.get("data", {}).get("fingerprint")})
+
+    def differs_in(self, recorded: Mapping[str, Any]) -> list[str]:
+        """Which of `data_hash` and `fingerprint` were others; one that was not recorded is passed over.
+
+        A run that is older than the fingerprint is known by its hash of ids, labels, groups and texts alone.
+        """
+        if all(recorded.get(key) is None for key in DATA_KEYS):
+            return []
+        return [key for key, value in self._now().items() if recorded.get(key) not in (None, value)]
 
     def _now(self) -> dict[str, str]:
         from projects.redheart.data.text_datamodule import TextDataModule

@@ -1,104 +1,91 @@
-"""The flat sweep: each rate a short fit from the same initial weights on the same subset, never made twice."""
+"""The flat sweep: a grid over the learning rate in a ledger, its points run one after the other by this process."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import OmegaConf
 from rich.console import Console
-from rich.table import Table
 
-from projects.redheart.sweep.engine_runs import composed, run_once
-from projects.redheart.sweep.points import Point, edge_sentence, make_point, ranked, write_sweep
-from shared.config import check_config, differing_keys
-from shared.errors import ConfigError
-from shared.resume import saved_settings
-from shared.run_dir import RunDirectory
+from projects.redheart.sweep.engine_runs import PRIMARY, DataNow, composed
+from projects.redheart.sweep.results import read_results, refuse_older, write_results
+from shared.config import Settings, check_config
+from shared.entry import CONFIG_FOLDER
+from shared.errors import ConfigError, TrainingError
+from shared.sweep import exclusive_files
+from shared.sweep.ending import finish
+from shared.sweep.grid import GridPlanner
+from shared.sweep.jobs import in_turn
+from shared.sweep.loop import SweepLoop
+from shared.sweep.refusals import fixed_config
+from shared.sweep.scoring import RATE_KEY, score_of
+from shared.sweep.search import Search, cut_to_subset
+from shared.sweep.settings import GridSettings, SweepSettings, read_settings
 
 RATES = (1e-5, 5e-5, 1e-4, 2e-4, 5e-4)
 NUM_EPOCHS = 5
 NUM_STORIES = 1000
-MAY_DIFFER = ("resume", "optimizer.lr", "optimizer.lr_from")
-KEPT_CALLBACKS = ("progress", "gradient_norms")
-"""A point is a fit with `callbacks=minimal` and the norm of its gradient; it never saves snapshots nor stops early."""
+OURS = {
+    "hydra.sweeper.num_samples=null": "--num-stories all",
+    "hydra.sweeper.on_change=": "--on-change ",
+    " or =rerun": " or rerun",
+    "hydra.sweeper.name": "--name",
+}
+"""What the commands without Hydra call the sweepers' settings."""
 
-Say = Callable[[str], None]
 
+@dataclass(frozen=True)
+class FlatSweep:
+    """What is asked for.
 
-def point_config(overrides: Sequence[str], name: str, rate: float, epochs: int, num_stories: int | None) -> DictConfig:
-    """The configuration of one point: the same for all but for the rate; it never opens accept, calibrate or test.
-
-    Args:
+    Attributes:
         overrides: As for `train`.
-        name: Of the sweep; its points are runs of the experiment `sweep-<name>`.
-        rate: Learning rate.
-        epochs: Length of the fit.
+        name: Of the folder; the points are runs of the experiment `sweep-<name>`.
+        rates: Learning rates.
+        epochs: Length of each fit.
         num_stories: Size of the subset, None for all stories.
-
-    Raises:
-        ConfigError: If the configuration cannot be composed, or its data cannot be cut to a subset.
+        on_change: What is done where the code has changed since the sweep began, see `SweepSettings`.
     """
-    config = composed(overrides)
-    with open_dict(config):
-        config.experiment = f"sweep-{name}"
-        config.stages = ["fit"]
-        config.resume = None
-        config.optimizer.lr = rate
-        if "lr_from" in config.optimizer:
-            config.optimizer.lr_from = None
-        config.trainer.max_epochs = epochs
-        config.callbacks = {name: node for name, node in config.callbacks.items() if name in KEPT_CALLBACKS}
-        if num_stories is not None:
-            _cut(config, num_stories)
-    return config
+
+    overrides: Sequence[str]
+    name: str
+    rates: Sequence[float] = RATES
+    epochs: int = NUM_EPOCHS
+    num_stories: int | None = NUM_STORIES
+    on_change: str = "refuse"
 
 
-def _cut(config: DictConfig, num_stories: int) -> None:
-    if "num_stories" not in config.data:
-        raise ConfigError(
-            f"data._target_ is {config.data._target_}, which has no data.num_stories and cannot be cut to a subset; "
-            "give --num-stories all"
-        )
-    if config.data.num_stories is None or config.data.num_stories > num_stories:
-        config.data.num_stories = num_stories
-
-
-def run_sweep(
-    overrides: Sequence[str],
-    *,
-    name: str,
-    rates: Sequence[float] = RATES,
-    epochs: int = NUM_EPOCHS,
-    num_stories: int | None = NUM_STORIES,
-    console: Console,
-    again: str = "",
-) -> tuple[Path, Point]:
+def run_sweep(asked: FlatSweep, console: Console) -> tuple[Path, dict[str, Any]]:
     """Train every rate that is not there yet and write the sweep's files.
 
+    Args:
+        asked: What is asked for.
+        console: Where progress and the table go.
+
     Returns:
-        The sweep's folder `outputs/<project>/sweeps/<name>` and the best point.
+        The sweep's folder `outputs/<project>/sweeps/<name>`, and of the best rate what lr_sweep_results.json says.
 
     Raises:
         RunInterrupted: A signal stopped a point; the same call goes on with it.
-        DataError: If every rate failed.
+        ConfigError: The folder holds another search, or its code or data were others.
+        TrainingError: A rate failed for good, other than by a loss that is not finite; or no rate has a score.
     """
-    points: list[Point] = []
-    folder = Path()
-    for number, rate in enumerate(check_rates(rates), start=1):
-        config = point_config(overrides, name, rate, epochs, num_stories)
-        settings = check_config(config)
-        folder = settings.outputs / settings.project / "sweeps" / name
-        console.print(f"sweep {name}, rate {number} of {len(rates)}: {rate:g}", markup=False)
-        made = run_once(config, [*overrides, f"optimizer.lr={rate:g}"], quiet=console.quiet, again=again)
-        points.append(make_point(rate, made.run.path, made.run.done("fit"), made.failure))
-        word = "done before" if made.found else "done"
-        shown = points[-1].reason if points[-1].score is None else f"score {points[-1].score:.4f}"
-        console.print(f"  {word}: {shown} ({made.run.path})", markup=False)
-    facts = {"name": name, "num_epochs": epochs, "num_stories": num_stories, "overrides": list(overrides)}
-    best = write_sweep(folder, points, facts)
-    show(points, folder, console)
-    return folder, best
+    planner = GridPlanner({RATE_KEY: {f"{RATE_KEY}={rate!r}": rate for rate in check_rates(asked.rates)}})
+    with _in_our_words():
+        search = _opened(asked, planner, console)
+    facts = {
+        "name": asked.name, "num_epochs": asked.epochs, "num_stories": asked.num_stories,
+        "overrides": list(asked.overrides),
+    }  # fmt: skip
+    try:
+        finish(SweepLoop(search, planner, in_turn(search), "this command", console), console)
+    except TrainingError:  # a rate without a score is a line of the results as well
+        write_results(search.folder, _counting(search, planner), facts)
+        raise
+    write_results(search.folder, _counting(search, planner), facts)
+    return search.folder, read_results(search.folder)["points"][0]
 
 
 def check_rates(rates: Sequence[float]) -> list[float]:
@@ -113,69 +100,69 @@ def check_rates(rates: Sequence[float]) -> list[float]:
     return sorted(rates)
 
 
-def collect_runs(paths: Sequence[Path], folder: Path, console: Console) -> Point:
-    """Make a sweep of runs that are there already, as a plain multirun over optimizer.lr leaves them.
+def _opened(asked: FlatSweep, planner: GridPlanner, console: Console) -> Search:
+    checked, fixed = fixed_config(PRIMARY, tuple(asked.overrides), planner)
+    folder = (checked.sweeps / asked.name).resolve()
+    refuse_older(folder)
+    direction, score_name = score_of(planner.space(), checked.runtime.monitor, checked.runtime.monitor_mode)
+    data = DataNow(_settings_of_points(asked))
+    search = Search.open_or_create(
+        folder,
+        sweeper="grid",
+        primary=PRIMARY,
+        overrides=fixed,
+        settings=_sweep_settings(asked),
+        direction=direction,
+        score_name=score_name,
+        config=checked.plain,
+        say=lambda sentence: console.print(f"note: {sentence}", markup=False, soft_wrap=True),
+    )
+    _refuse_other_data(search, data)
+    return search
 
-    Args:
-        paths: Run directories, or folders of them.
-        folder: Of the sweep.
-        console: Where the table goes.
+
+def _settings_of_points(asked: FlatSweep) -> Settings:
+    """Checked settings with the data that all points read."""
+    config = composed(asked.overrides)
+    if asked.num_stories is not None:
+        cut_to_subset(config, asked.num_stories)
+    return check_config(config)
+
+
+def _sweep_settings(asked: FlatSweep) -> SweepSettings:
+    """Those of a grid, but for what is asked for."""
+    given = OmegaConf.to_container(OmegaConf.load(Path(CONFIG_FOLDER, "hydra", "sweeper", "grid.yaml")))
+    assert isinstance(given, dict)
+    own = {"epochs": asked.epochs, "num_samples": asked.num_stories, "on_change": asked.on_change}
+    return read_settings(GridSettings, {str(key): given[key] for key in given if key != "_target_"} | own)
+
+
+def _refuse_other_data(search: Search, data: DataNow) -> None:
+    """Compare the data with those of the first point: where all points are done, no point would.
 
     Raises:
-        ConfigError: If there is no run, one is not finished, or two differ in more than the rate.
-        DataError: If every rate failed.
+        ConfigError: They have changed.
     """
-    runs = [RunDirectory(path.parent) for path in _status_files(paths)]
-    if not runs:
-        raise ConfigError(f"there is no run directory in {', '.join(map(str, paths))}; name runs or folders of runs")
-    plains = [saved_settings(run).plain for run in runs]
-    points: dict[float, Point] = {}
-    for run, plain in zip(runs, plains, strict=True):
-        keys = [key for key in differing_keys(plains[0], plain) if key not in MAY_DIFFER]
-        if keys:
-            raise ConfigError(f"{run.path} differs from {runs[0].path} in {', '.join(keys[:5])}; only the rate may")
-        points |= {point.lr: point for point in [_point_of(run, plain)]}
-    facts = {"name": folder.name, "collected": [str(run.path) for run in runs]}
-    best = write_sweep(folder, list(points.values()), facts)
-    show(list(points.values()), folder, console)
-    return best
+    path = search.folder / f"data.{search.generation}.json"
+    there = (exclusive_files.read(path) or {}) if path.is_file() else {}
+    changed = data.differs_in(there)
+    if changed and search.settings["on_change"] != "keep":
+        raise ConfigError(
+            f"the data are not those that {path} tells of ({', '.join(changed)} differ): give another --name"
+        )
 
 
-def _status_files(paths: Sequence[Path]) -> list[Path]:
-    files = [file for path in paths for file in (path / "status.json", *sorted(path.glob("*/status.json")))]
-    return [file for file in files if file.is_file()]
+def _counting(search: Search, planner: GridPlanner) -> list[Any]:
+    return [view for view in search.ledger().points() if planner.contains(view.values)]
 
 
-def _point_of(run: RunDirectory, plain: dict[str, Any]) -> Point:
-    status = run.status()
-    failure = None
-    if run.done("fit") is None:
-        if status["state"] != "failed":
-            raise ConfigError(f"{run.path} has no finished fit (its state is {status['state']}); resume it first")
-        failure = str(status.get("error", "the run failed"))
-    return make_point(float(plain["optimizer"]["lr"]), run.path.resolve(), run.done("fit"), failure)
-
-
-def show(points: Sequence[Point], folder: Path, console: Console) -> None:
-    """The table in the terminal."""
-    table = Table("rank", "lr", "score", "last train loss", "last val loss", "status")
-    for rank, point in enumerate(ranked(points), start=1):
-        losses = ["", ""]
-        if point.epochs:
-            losses = [f"{point.epochs[-1].train_loss:.4f}", f"{point.epochs[-1].val_loss:.4f}"]
-        shown = "" if point.score is None else f"{point.score:.4f}"
-        table.add_row(str(rank), f"{point.lr:g}", shown, *losses, point.reason or point.status)
-    console.print(table)
-    edge = edge_sentence(points)
-    if edge:
-        console.print(f"note: {edge}", markup=False)
-    console.print(f"sweep: {folder}", markup=False)
-
-
-def seconds_per_sample(folder: Path) -> float | None:
-    """Time of one training sample with its share of validation, from the sweep's own fits; None where none has one."""
-    content = json.loads((folder / "lr_sweep_results.json").read_text(encoding="utf-8"))
-    timed = [point for point in content["points"] if point["seconds"] and point["samples"]]
-    if not timed:
-        return None
-    return float(sum(point["seconds"] for point in timed) / sum(point["samples"] for point in timed))
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Name the options of our commands where a sentence names those of Hydra's sweepers."""
+    try:
+        yield
+    except ConfigError as error:
+        said = str(error)
+        for theirs, ours in OURS.items():
+            said = said.replace(theirs, ours)
+        raise ConfigError(said) from error

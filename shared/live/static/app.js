@@ -10,6 +10,7 @@ import { runName } from "./format.js";
 import { RunList } from "./runlist.js";
 import { drawSamples } from "./samples.js";
 import { Store } from "./store.js";
+import { Sweeps } from "./sweeps.js";
 import { setUpTheme } from "./theme.js";
 
 const NUM_COLOURS = 8;
@@ -21,7 +22,7 @@ const store = new Store();
 const charts = new Charts();
 const view = readAddress();
 let theme = 0;
-let chosen = view.selected.length > 0; // by somebody: until then the page follows the newest run that is going on
+let chosen = view.selected.length > 0 || view.sweep !== null; // by somebody: until then the page follows the newest run that is going on
 let timer = null;
 
 const colourOf = (id) => colour(`c${Math.max(0, view.selected.indexOf(id)) % NUM_COLOURS}`);
@@ -32,7 +33,17 @@ const list = new RunList({
     document.body.classList.remove("menu");
     choose(view.selected.includes(id) && view.selected.length > 1 ? view.selected : [id], id);
   },
+  onFilter: () => drawSoon(),
   onGroup: (ids, on) => choose(on ? [...view.selected, ...ids] : view.selected.filter((id) => !ids.includes(id)), on ? ids[0] : view.focus),
+});
+
+const sweeps = new Sweeps({
+  onChoose: (id) => { // null: the same one, looked at in another way
+    if (id === null) return drawSoon();
+    document.body.classList.remove("menu");
+    chosen = true;
+    return select([], null, id);
+  },
 });
 
 const connection = new Connection({
@@ -45,6 +56,8 @@ const connection = new Connection({
         select([first.id], first.id);
       }
     }
+    if (message.type === "sweeps") store.setSweeps(message);
+    if (message.type === "sweep" && message.id === view.sweep) store.applySweep(message);
     if (message.type === "frame") for (const part of message.runs) if (view.selected.includes(part.id)) store.apply(part);
     drawSoon();
   },
@@ -63,14 +76,16 @@ function choose(ids, focus) {
   select(ids, focus);
 }
 
-function select(ids, focus) {
+function select(ids, focus, sweep = null) {
   const wanted = [...new Set(ids)];
   view.selected = wanted.slice(0, MAX_SELECTED);
+  view.sweep = sweep;
+  if (store.sweep?.id !== sweep) store.sweep = null;
   byId("cut").hidden = wanted.length <= MAX_SELECTED;
   byId("cut").textContent = `${view.selected.length} of ${wanted.length} shown`;
   view.focus = view.selected.includes(focus) ? focus : view.selected.at(-1) ?? null;
   for (const id of [...store.histories.keys()]) if (!view.selected.includes(id)) store.histories.delete(id);
-  connection.select(view.selected);
+  connection.select(view.selected, view.sweep);
   writeAddress(view);
   drawSoon();
 }
@@ -89,6 +104,8 @@ function draw() {
   const focused = store.row(view.focus);
   const history = store.histories.get(view.focus);
   list.draw(store, view, colourOf);
+  sweeps.drawList(store, view, list.words());
+  sweeps.draw(store.sweep, store.sweepRow(view.sweep), store, now);
   drawFocus(focused, history, now);
   const runs = view.selected.filter((id) => store.histories.has(id)).map((id) => {
     const row = store.row(id);
@@ -101,7 +118,7 @@ function draw() {
   }
   drawSamples(history, `${view.focus} ${theme}`);
   drawFacts(history, view.focus);
-  drawEmpty(runs.length);
+  drawEmpty(runs.length + (store.sweepRow(view.sweep) ? 1 : 0));
 }
 
 function drawMetricChoice(ids) {
@@ -150,13 +167,15 @@ addEventListener("hashchange", () => {
   if (takeTokenFromAddress()) location.reload();
   Object.assign(view, readAddress());
   byId("log").checked = view.log;
-  choose(view.selected, view.focus);
+  chosen = true;
+  select(view.selected, view.focus, view.sweep);
 });
 setUpTheme(() => {
   theme += 1;
   charts.clear();
+  sweeps.clear();
   drawSoon();
 });
 setInterval(drawSoon, 5000); // ages in the list
-if (chosen) select(view.selected, view.focus);
+if (chosen) select(view.selected, view.focus, view.sweep);
 connection.open();

@@ -8,6 +8,7 @@ export class Connection {
   constructor({ onMessage, onState, onToken }) {
     Object.assign(this, { onMessage, onState, onToken });
     this.selected = [];
+    this.sweep = null;
     this.tries = 0;
     takeTokenFromAddress();
     setInterval(() => this.watch(), 1000);
@@ -19,16 +20,17 @@ export class Connection {
     const socket = new WebSocket(`${scheme}://${location.host}/view`);
     this.socket = socket;
     this.heard = Date.now();
-    socket.onopen = () => socket.send(JSON.stringify({ type: "hello", token: sessionStorage.getItem(TOKEN_KEY), select: this.selected }));
+    socket.onopen = () => socket.send(JSON.stringify({ type: "hello", token: sessionStorage.getItem(TOKEN_KEY), select: this.selected, sweep: this.sweep }));
     socket.onmessage = (event) => this.receive(socket, event);
     socket.onclose = (event) => {
       if (this.socket === socket) this.lost(event);
     };
   }
 
-  select(ids) {
+  select(ids, sweep) {
     this.selected = ids;
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type: "select", select: ids }));
+    this.sweep = sweep;
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type: "select", select: ids, sweep }));
   }
 
   setToken(token) {

@@ -4,8 +4,8 @@ import { byId, make } from "./dom.js";
 import { duration, runName } from "./format.js";
 
 export class RunList {
-  constructor({ onToggle, onFocus, onGroup }) {
-    Object.assign(this, { onToggle, onFocus, onGroup });
+  constructor({ onToggle, onFocus, onGroup, onFilter }) {
+    Object.assign(this, { onToggle, onFocus, onGroup, onFilter });
     this.shown = "";
     byId("filter").addEventListener("input", () => this.redraw());
     document.addEventListener("keydown", (event) => {
@@ -18,7 +18,7 @@ export class RunList {
 
   draw(store, view, colourOf) {
     this.last = [store, view, colourOf];
-    const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = this.words();
     const text = (run) => `${run.project} ${run.experiment} ${run.name} ${run.state}`.toLowerCase();
     const runs = store.runs.filter((run) => words.every((word) => text(run).includes(word)));
     const now = Date.now() / 1000 + store.clockOffset;
@@ -38,7 +38,13 @@ export class RunList {
     if (held) [...byId("list").querySelectorAll("[data-key]")].find((one) => one.dataset.key === held)?.focus();
   }
 
+  /** What the filter asks for. */
+  words() {
+    return byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  }
+
   redraw() {
+    this.onFilter();
     if (this.last) this.draw(...this.last);
   }
 

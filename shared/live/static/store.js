@@ -6,6 +6,26 @@ export class Store {
     this.histories = new Map();
     this.clockOffset = 0; // hub's clock minus ours, seconds
     this.leftOut = 0;
+    this.sweeps = []; // rows of the list, newest first
+    this.sweepsLeftOut = 0;
+    this.sweep = null; // the chosen one with its points
+  }
+
+  setSweeps(message) {
+    this.sweeps = message.sweeps;
+    this.sweepsLeftOut = message.left_out;
+    this.clockOffset = message.now - Date.now() / 1000;
+  }
+
+  sweepRow(id) {
+    return this.sweeps.find((sweep) => sweep.id === id);
+  }
+
+  /** What has changed in the chosen sweep; `order` names all the points that are shown. */
+  applySweep(part) {
+    if (this.sweep?.id !== part.id || part.since === 0) this.sweep = { id: part.id, points: new Map() };
+    for (const point of part.points) this.sweep.points.set(point.id, point);
+    Object.assign(this.sweep, { version: part.version, head: part.head, order: part.order, leftOut: part.left_out });
   }
 
   setRuns(message) {

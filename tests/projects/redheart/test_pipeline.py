@@ -14,7 +14,8 @@ from tests.fabricate.stories import story_objects, write_stories
 
 def given(tmp_path, **more):
     values = {"overrides": [f"paths.outputs={tmp_path}"], "out": "try", "input": None, "subjects": None,
-              "bentham_range": (0.0, 1.0), "sweep_epochs": 2, "sweep_stories": 100, "retrain_epochs": None}  # fmt: skip
+              "bentham_range": (0.0, 1.0), "sweep_epochs": 2, "sweep_stories": 100, "retrain_epochs": None,
+              "on_change": "refuse"}  # fmt: skip
     return argparse.Namespace(**(values | more))
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
+from shared.live.discovery import run_id
 from tests.fabricate.live_run import LiveRun
+from tests.fabricate.sweep_folder import OUT_OF_MEMORY, SweepFolder
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -188,6 +190,77 @@ def test_a_group_too_large_to_be_shown_is_cut_and_says_so(hub, open_page, output
     assert page.locator("#cut").inner_text() == "64 of 66 shown"
     page.click("#none")
     page.wait_for_selector("#cut", state="hidden")
+
+
+@pytest.fixture
+def sweep(outputs):
+    """A sweep in every state; the runs of three of its points are there."""
+    sweep = SweepFolder(outputs / "redheart" / "sweeps" / "lr")
+    for number in range(3):
+        LiveRun(sweep.run_of(number), seed=number).train(1, pause=0)
+    with sweep.fill():
+        yield sweep
+
+
+def choose_sweep(page, sweep):
+    """Click on a sweep; the hub may still list one of the test before."""
+    sweep_id = run_id(sweep.folder.parts[-3:])
+    page.locator(f"[data-sweep='{sweep_id}'] .name").click()
+    page.wait_for_function("(id) => location.hash.includes(id)", arg=sweep_id)
+
+
+def test_a_sweep_is_charted_and_its_points_told(hub, open_page, sweep):
+    page = open_page(hub.url)
+    choose_sweep(page, sweep)
+    shows(page, "#chart-sweep", points=6, series=3, axis="log")  # two stages, and the best
+    assert drawn_pixels(page, "chart-sweep") > 500
+    shows(page, "#sweep", points=10)
+    told = {
+        name: page.locator(f"[data-count={name}] dd").inner_text() for name in ("done", "running", "failed", "total")
+    }
+    assert told == {"done": "6", "running": "1", "failed": "1", "total": "10"}
+    assert "optimizer.lr = 7.071e\u22125" in page.locator("p.best").inner_text()
+    rows = page.locator(".points tbody tr")
+    assert page.locator(".points tr.best td").first.inner_text() == "2"
+    assert OUT_OF_MEMORY in rows.nth(6).inner_text()
+    assert "epoch 3, heard 0 s ago" in rows.nth(7).inner_text()
+    sweep.done(9, 0.1)
+    shows(page, "#chart-sweep", points=7)
+    assert page.locator(".points tr.best td").first.inner_text() == "9"
+    page.select_option("[data-key=order]", "score")
+    page.wait_for_function("() => document.querySelector('.points tbody td').textContent === '9'")
+    page.reload()
+    shows(page, "#sweep", points=10)
+
+
+def test_a_point_leads_to_its_run_and_back(hub, open_page, sweep):
+    page = open_page(hub.url)
+    choose_sweep(page, sweep)
+    page.locator(".points a").nth(1).click()
+    shows(page, "#focus", count=20)
+    assert not page.locator("#sweep").is_visible()
+    assert page.locator(".where h2").last.get_attribute("title") == sweep.run_of(1).name
+    page.go_back()
+    shows(page, "#sweep", points=10)
+    page.locator("[data-run] .name").first.click()
+    page.wait_for_selector("#sweep", state="hidden")
+
+
+def test_a_grid_of_names_is_charted_by_name_and_shown_as_text(hub, open_page, outputs):
+    space = {"kind": "grid", "values": {"model": [MARKUP, "b"], "seed": [1, 2]}}
+    sweep = SweepFolder(outputs / MARKUP.replace("/", "") / "sweeps" / "g", space=space, direction="max")
+    sweep.plan([{"model": model, "seed": seed} for model in (MARKUP, "b") for seed in (1, 2)])
+    for number in range(3):
+        sweep.done(number, 0.5)  # equal scores at equal places
+    sweep.claim(3).failed(MARKUP, final=True)
+    page = open_page(hub.url)
+    choose_sweep(page, sweep)
+    shows(page, "#chart-sweep", points=3, axis="names")
+    page.select_option("[data-key=axis]", "seed")
+    shows(page, "#chart-sweep", points=3, axis="linear")
+    assert page.locator(".points tbody tr").nth(3).locator("td.said").inner_text() == MARKUP
+    assert page.locator("img").count() == 0
+    assert page.title() == "sweetspot live"
 
 
 def test_a_hub_killed_in_mid_run_leaves_no_gap(start_hub, open_page, outputs, run):

@@ -9,6 +9,7 @@ import pytest
 from shared.live.discovery import find_runs, run_id
 from shared.live.run import Run
 from shared.live.store import RunStore
+from shared.live.sweeps import SweepBoard
 from shared.live.viewer import Frames
 from tests.fabricate.live_run import LiveRun
 
@@ -211,7 +212,7 @@ def test_a_name_that_is_no_text_can_be_sent(outputs):
     run.events.write("warning", 0, 0, sentence=f"{folder.name} \udc80")
     store = RunStore(outputs)
     store.scan()
-    frames = Frames(store)
+    frames = Frames(store, SweepBoard(store.root))
     assert len(json.loads(frames.runs()[1].encode("utf-8"))["runs"]) == 1
     row = store.rows()[1][0]
     store.get(row["id"])

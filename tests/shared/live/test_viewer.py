@@ -6,6 +6,7 @@ import json
 import pytest
 
 from shared.live.store import RunStore
+from shared.live.sweeps import SweepBoard
 from shared.live.viewer import Frames, Viewer
 from tests.fabricate.live_run import LiveRun
 
@@ -20,7 +21,7 @@ def frames(tmp_path):
     store.scan()
     store.get(store.rows()[1][0]["id"])
     store.poll()
-    return Frames(store)
+    return Frames(store, SweepBoard(store.root))
 
 
 class Forgetful(dict):

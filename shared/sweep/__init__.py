@@ -1,0 +1,1 @@
+"""Sweeps that survive: a ledger of points that any launcher and several machines share."""

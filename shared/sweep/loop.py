@@ -1,0 +1,235 @@
+"""The sweeper's own loop: plan, launch, read again, until every point is settled."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import psutil
+from rich.console import Console
+
+from shared.errors import RunInterrupted, TrainingError
+from shared.sweep.jobs import job_overrides
+from shared.sweep.ledger import SweepLedger
+from shared.sweep.planner import Planner
+from shared.sweep.plans import next_number
+from shared.sweep.progress import Teller, told_to, values_text
+from shared.sweep.rebuild import rebuild_exports
+from shared.sweep.scoring import minimised
+from shared.sweep.search import Search
+from shared.sweep.states import PointView
+
+Launch = Callable[[Sequence[Sequence[str]], int], object]
+"""A Hydra launcher's `launch(job_overrides, initial_job_idx)`."""
+
+FUTILE_LAUNCHES = 3
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+STOP_GRACE_S = 120.0
+"""How long the sweeper waits for points of its own machine to save after a signal."""
+
+
+class SweepLoop:
+    """Runs one search to its end with a launcher.
+
+    Args:
+        search: What is searched.
+        planner: Says which points there should be.
+        launch: Runs jobs and returns when they have ended.
+        launcher: Its name, for messages.
+        console: Where progress is told.
+    """
+
+    def __init__(self, search: Search, planner: Planner, launch: Launch, launcher: str, console: Console) -> None:
+        self.search = search
+        self.planner = planner
+        self.launcher = launcher
+        self._launch = launch
+        self._console = console
+        self._ledger = search.ledger()
+        self._futile: dict[str, int] = {}
+        self._num_launched = 0
+        self._told: set[str] = set()
+        self._signum: int | None = None
+
+    @property
+    def has_launched(self) -> bool:
+        """Whether this process has launched any point."""
+        return self._num_launched > 0
+
+    def run(self) -> list[PointView]:
+        """Go on until no point is missing; returns all points of this search, in order.
+
+        Raises:
+            RunInterrupted: A signal stopped it; points running below this process have saved and left.
+            TrainingError: The launcher starts jobs, but the ledger never hears of them.
+        """
+        with self._interruptible(), told_to(self._tell_once), Teller(self.search, self.planner, self._console):
+            while self._step():
+                pass
+        return self._points()
+
+    def _step(self) -> bool:
+        """Plan and launch what there is, or wait for others; returns whether there may be more to do."""
+        planned = self._plan()
+        chosen = [view for view in self._ledger.claimable() if self.planner.contains(view.values)]
+        if chosen:
+            self._launch_points(chosen)
+            return True
+        running = [view for view in self._points() if view.state == "running"]
+        if running:
+            self._wait_for(running)
+            return True
+        return planned
+
+    def _points(self) -> list[PointView]:
+        return [view for view in self._ledger.points() if self.planner.contains(view.values)]
+
+    def _plan(self) -> bool:
+        """Write down the points that the planner wants now; returns whether there are new ones, from it or another."""
+        plans, before = self._ledger.plans(), len(self._ledger.points())
+        proposals = self.planner.propose(minimised(self._ledger.points(), self.search.direction)) or []
+        for note in self.planner.notes:
+            self._tell_once(note)
+        self._ledger.plan(proposals, space=self.planner.space(), after=next_number(plans))
+        return len(self._ledger.points()) > before
+
+    def _launch_points(self, views: Sequence[PointView]) -> None:
+        """One launch; whatever becomes of the launcher, the ledger tells what has happened."""
+        jobs = [job_overrides(self.search.folder.resolve(), view.id) for view in views]
+        fault = ""
+        try:
+            self._launch(jobs, self._num_launched)
+        except SystemExit as stop:
+            self._stop(_signal_of(stop))
+        except RunInterrupted as error:
+            self._stop(error.signum)
+        except Exception as error:  # a launcher of any kind, its workers killed, its queue full, its command not there
+            text = str(error).strip().splitlines()
+            fault = f"{type(error).__name__}: {text[0] if text else 'without a message'}"
+            self._console.print(f"the launcher {self.launcher} stopped early: {fault}", markup=False, style="yellow")
+        if self._signum is not None:
+            self._stop(self._signum)
+        self._num_launched += len(views)
+        rebuild_exports(self.search.folder, complete=False, pictures=False)
+        self._count_futile(views, fault)
+
+    def _count_futile(self, views: Sequence[PointView], fault: str) -> None:
+        """Stop where jobs are started again and again and none of them says a word.
+
+        Raises:
+            TrainingError: After the third launch of a point.
+        """
+        before = {view.id: view.last_event for view in views}
+        moved = {view.id for view in self._ledger.points() if view.last_event > before.get(view.id, view.last_event)}
+        for id in before:
+            if id in moved:
+                self._futile.pop(id, None)
+            elif not moved or not fault:  # a launcher that broke down in the middle did not get to the rest
+                self._futile[id] = self._futile.get(id, 0) + 1
+        worst = max(self._futile.values(), default=0)
+        if worst >= FUTILE_LAUNCHES:
+            logs = self.search.folder / ".submitit"
+            where = f"its logs are in {logs}" if logs.is_dir() else "its messages stand above"
+            said = f", which said {fault}" if fault else ""
+            raise TrainingError(
+                f"{len(self._futile)} points were launched {worst} times by {self.launcher}{said}, and none of them "
+                f"has begun; {where}"
+            )
+
+    def _wait_for(self, running: Sequence[PointView]) -> None:
+        """Points that others have: another sweeper, a job that outlived its launcher, another machine."""
+        for view in running:
+            lease = view.lease
+            if lease is not None:
+                self._tell_once(
+                    f"point {view.number} ({values_text(view.values)}) is running on {lease.host}, process "
+                    f"{lease.pid}; waiting for it"
+                )
+        wait, begun = FIRST_WAIT_S, {view.id: view.last_event for view in running}
+        while True:
+            time.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT_S)
+            self._ledger.recover()
+            now = {view.id: view for view in self._ledger.points()}
+            if any(id not in now or now[id].state != "running" for id in begun):
+                return
+
+    def _tell_once(self, sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._console.print(f"note: {sentence}", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        former = {signum: signal.signal(signum, self._handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except SystemExit as stop:  # raised by the handler outside a launch
+            if self._signum is None:
+                raise
+            self._stop(_signal_of(stop))
+        finally:
+            for signum, handler in former.items():
+                signal.signal(signum, handler)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        """Let the points below this process save, then leave; the second signal does not wait.
+
+        It leaves by SystemExit: Hydra takes every Exception of a job for the job's result, and goes on with the next.
+        """
+        if self._signum is None:
+            self._signum = signum
+            stop_jobs(self.search.ledger())
+        raise SystemExit(128 + signum)
+
+    def _stop(self, signum: int) -> None:
+        """Leave with the state of things.
+
+        Raises:
+            RunInterrupted: Always.
+        """
+        self._signum = signum
+        points = self._points()
+        settled = sum(view.is_settled for view in points)
+        raise RunInterrupted(
+            signum,
+            f"stopped by {signal.Signals(signum).name}; {settled} of {self.planner.total or len(points)} points are "
+            "settled; the same command goes on",
+        )
+
+
+def stop_jobs(ledger: SweepLedger, grace_s: float = STOP_GRACE_S) -> None:
+    """Send SIGTERM to the jobs below this process and wait until their points have left.
+
+    Args:
+        ledger: Of the sweep.
+        grace_s: How long to wait at most.
+    """
+    below = {child.pid for child in psutil.Process().children(recursive=True)}
+    own = [view for view in ledger.points() if view.lease is not None and view.lease.pid in below]
+    for view in own:
+        job = view.lease.job if view.lease is not None else None
+        pid = int(job.split()[1]) if job is not None and job.startswith("process ") else None
+        with suppress(ProcessLookupError):
+            if pid in below and pid != os.getpid():
+                os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while time.monotonic() < deadline:
+        still = {view.id for view in ledger.points() if view.state == "running" and not ledger.is_void(view)}
+        if not still & {view.id for view in own}:
+            return
+        time.sleep(0.1)
+
+
+def _signal_of(stop: SystemExit) -> int:
+    """The signal that an exit code stands for."""
+    code = stop.code if isinstance(stop.code, int) else 1
+    if code <= 128:
+        raise stop
+    return code - 128

@@ -1,0 +1,263 @@
+"""What a sweep searches: `sweep.json`, written once, and the configuration of each of its points."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from shared.compose import composed
+from shared.config import differing_keys
+from shared.errors import ConfigError, DataError
+from shared.sweep import contexts, exclusive_files
+from shared.sweep.ledger import SweepLedger
+from shared.sweep.scoring import Direction
+from shared.sweep.settings import SEARCHED
+from shared.sweep.states import PointView
+
+if TYPE_CHECKING:
+    from shared.sweep.settings import SweepSettings
+
+SWEEP_FILE = "sweep.json"
+SCHEMA = 1
+KEPT_CALLBACKS = ("progress", "gradient_norms")
+"""A point never saves snapshots nor stops early; only these callbacks stay, where the configuration has them."""
+NOT_SEARCHED = ("resume", "paths", "experiment", "stages", "callbacks", "logger")
+"""Roots that make no result of a point another one, or that the rules for points set."""
+BEATS_A_LEASE = 6
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search.
+
+    Attributes:
+        folder: Of the sweep.
+        sweeper: Kind of the planner: "grid", "hierarchical_lr" or "optuna".
+        primary: Primary configuration.
+        overrides: Fixed ones, the same for every point.
+        objective: Dotted name of the function that measures a point.
+        settings: The sweeper's plain settings.
+        config_hash: Of what `overrides` compose to.
+        direction: Whether the smallest ("min") or the largest ("max") score is the best.
+        score_name: What a score is, in a few words.
+        generation: Of code and data, from 0.
+    """
+
+    folder: Path
+    sweeper: str
+    primary: str
+    overrides: tuple[str, ...]
+    objective: str
+    settings: Mapping[str, Any]
+    config_hash: str
+    direction: Direction
+    score_name: str
+    generation: int
+
+    @classmethod
+    def open_or_create(
+        cls,
+        folder: Path,
+        *,
+        sweeper: str,
+        primary: str,
+        overrides: tuple[str, ...],
+        settings: "SweepSettings",
+        direction: str,
+        score_name: str,
+        config: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> "Search":
+        """Write sweep.json, or go on with the one that is there, if it is of the same search.
+
+        Args:
+            folder: Of the sweep; made if there is none.
+            sweeper: Kind of the planner.
+            primary: Primary configuration.
+            overrides: Fixed ones.
+            settings: Checked settings.
+            direction: "min" or "max".
+            score_name: What a score is, in a few words.
+            config: What primary and overrides compose to, plain.
+            say: Told what the user should know.
+
+        Raises:
+            ConfigError: The sweep there is another search, or its code was another.
+            DataError: The folder cannot be written.
+        """
+        from shared.sweep.settings import plain_settings
+
+        plain = plain_settings(settings)
+        searched = {root: node for root, node in config.items() if root not in NOT_SEARCHED}
+        content = {
+            "schema": SCHEMA, "sweeper": sweeper, "primary": primary, "overrides": list(overrides), "settings": plain,
+            "objective": settings.objective, "direction": direction, "score_name": score_name,
+            "config": searched, "config_hash": _hash(searched), "started": time.time(),
+        }  # fmt: skip
+        if not _write_once(folder / SWEEP_FILE, content, say):
+            _refuse_another(folder / SWEEP_FILE, content)
+        done = sum(view.state == "done" for view in ledger_of(folder, plain).points())
+        now = contexts.code_hash(primary, settings.objective)
+        contexts.enter(folder, now, settings.on_change, done, say)
+        return cls.load(folder, plain)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Mapping[str, Any] | None = None) -> "Search":
+        """Read a sweep's search.
+
+        Args:
+            folder: Of the sweep.
+            settings: As given today; None: those that the sweep was started with.
+
+        Raises:
+            ConfigError: There is none, or it cannot be read.
+        """
+        content = _content(folder / SWEEP_FILE)
+        plain = content["settings"] if settings is None else dict(settings)
+        return cls(
+            folder=folder,
+            sweeper=content["sweeper"],
+            primary=content["primary"],
+            overrides=tuple(content["overrides"]),
+            objective=content["objective"],
+            settings=plain,
+            config_hash=content["config_hash"],
+            direction=cast(Direction, content["direction"]),
+            score_name=content["score_name"],
+            generation=ledger_of(folder, plain).generation,
+        )
+
+    def ledger(self) -> SweepLedger:
+        """A ledger of its own, with the limits of the settings."""
+        return ledger_of(self.folder, self.settings)
+
+    def code_hash(self) -> str:
+        """Hash of the code as it was when this process first asked."""
+        return contexts.code_hash(self.primary, self.objective)
+
+    def has_known_code(self) -> bool:
+        """Whether points of this generation may be made with the code of this process."""
+        return contexts.is_known(contexts.contexts(self.folder), self.code_hash())
+
+    def require_known_code(self) -> None:
+        """For commands that join a sweep.
+
+        Raises:
+            ConfigError: The code here is none of those that the sweep goes by.
+        """
+        if not self.has_known_code():
+            raise ConfigError(
+                f"the code here is another than that of the sweep {self.folder}; check out the same, or start the "
+                "sweep again with hydra.sweeper.on_change=keep or rerun"
+            )
+
+    def point_config(self, view: PointView) -> DictConfig:
+        """The configuration of a point: a fit that never opens accept, calibrate or test.
+
+        Raises:
+            ConfigError: It cannot be composed, or its data cannot be cut to a subset.
+        """
+        config = composed(self.primary, [*self.overrides, *view.overrides])
+        epochs, num_samples = self.settings["epochs"], self.settings["num_samples"]
+        with open_dict(config):
+            config.experiment = f"sweep-{self.folder.name}"
+            config.stages = ["fit"]
+            config.resume = None
+            if "lr_from" in config.optimizer and "optimizer.lr" in view.values:
+                config.optimizer.lr_from = None
+            config.callbacks = {name: node for name, node in config.callbacks.items() if name in KEPT_CALLBACKS}
+            if epochs is not None:
+                config.trainer.max_epochs = epochs
+            if num_samples is not None:
+                cut_to_subset(config, num_samples)
+        return config
+
+
+def ledger_of(folder: Path, settings: Mapping[str, Any]) -> SweepLedger:
+    """The ledger in a sweep's folder, with the limits that the settings say."""
+    return SweepLedger(
+        folder,
+        retries=settings["retries"],
+        max_interruptions=settings["max_interruptions"],
+        lease_s=settings["lease_s"],
+        beat_s=settings["lease_s"] / BEATS_A_LEASE,
+    )
+
+
+def _write_once(path: Path, content: dict[str, Any], say: Callable[[str], None]) -> bool:
+    """Create sweep.json; False where one is there that can be read.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        created = exclusive_files.create(path, content)
+        if not created and exclusive_files.read(path) is None:
+            aside = exclusive_files.set_aside(path)
+            if aside is not None:
+                say(f"{path} was damaged and is written anew; the old one is kept as {aside.name}")
+            created = exclusive_files.create(path, content)
+    except OSError as error:
+        raise DataError(
+            f"the sweep's folder {path.parent} cannot be written ({error.strerror}); make it writable, or give "
+            "another paths.outputs"
+        ) from error
+    return created
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = exclusive_files.read(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path.parent} is no sweep: it has no {path.name}") from None
+    if content is None or content.get("schema") != SCHEMA:
+        raise ConfigError(f"{path} is damaged or of another version; give the sweep's command again to write it anew")
+    return content
+
+
+def _refuse_another(path: Path, given: Mapping[str, Any]) -> None:
+    """Refuse to add points of one search to those of another.
+
+    Raises:
+        ConfigError: Naming what differs.
+    """
+    there = _content(path)
+    keys = [key for key in ("sweeper", "primary", "direction", "score_name") if there[key] != given[key]]
+    old, new = there["settings"], given["settings"]
+    keys += [f"hydra.sweeper.{key}" for key in SEARCHED if old.get(key) != new.get(key)]
+    keys += differing_keys(there["config"], given["config"])
+    if not there["config"] and sorted(there["overrides"]) != sorted(given["overrides"]):
+        keys.append("overrides")
+    if keys:
+        shown = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
+        raise ConfigError(
+            f"the sweep {path.parent} is another search; it differs in {shown}: give another hydra.sweeper.name"
+        )
+
+
+def cut_to_subset(config: DictConfig, num_samples: int) -> None:
+    """Train on a subset; the datamodule's class says by which of its keys. A smaller set is left as it is.
+
+    Raises:
+        ConfigError: The datamodule has no such key.
+    """
+    from shared.instantiate import resolve_target
+
+    key = getattr(resolve_target(config.data, "data"), "subset_key", None)
+    if key is None:
+        raise ConfigError(
+            f"data._target_ is {config.data._target_}, which names no subset_key and cannot be cut to a subset; give "
+            "hydra.sweeper.num_samples=null"
+        )
+    former = OmegaConf.select(config.data, key)
+    OmegaConf.update(config.data, key, num_samples if former is None else min(former, num_samples), force_add=True)
+
+
+def _hash(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,183 @@
+import io
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+from rich.console import Console
+
+from shared.errors import RunInterrupted, TrainingError
+from shared.sweep import loop as loops
+from shared.sweep.loop import SweepLoop
+from shared.sweep.point_process import Task, measure
+from tests.fabricate.toy_sweep import rates_planner, toy_search
+
+RATES = (1e-5, 1e-4, 1e-3)
+
+
+class Launcher:
+    """Runs points in this process; `before` may spoil a launch."""
+
+    def __init__(self, search, before=None):
+        self.search, self.before, self.launches = search, before, []
+
+    def launch(self, job_overrides, initial_job_idx):
+        ids = [overrides[2].removeprefix("hydra.job.name=point-") for overrides in job_overrides]
+        self.launches.append(ids)
+        for id in ids:
+            if self.before is not None:
+                self.before(len(self.launches), id)
+            measure(Task(self.search.folder, id, dict(self.search.settings), code_hash="c"))
+
+
+def swept(search, before=None, rates=RATES, launcher=None):
+    """Run a loop; returns its points, its launcher and what it said."""
+    said = io.StringIO()
+    launcher = launcher or Launcher(search, before)
+    loop = SweepLoop(search, rates_planner(*rates), launcher.launch, "Toy", Console(file=said, width=400))
+    try:
+        return loop.run(), launcher, said
+    except Exception as error:
+        error.said = said.getvalue()
+        raise
+
+
+def test_all_points_are_launched_at_once_and_settled_ones_told_with_the_best_so_far(tmp_path):
+    points, launcher, said = swept(toy_search(tmp_path))
+    assert [len(ids) for ids in launcher.launches] == [3]
+    assert [view.state for view in points] == ["done"] * 3
+    lines = [line for line in said.getvalue().splitlines() if " of 3: " in line]
+    assert len(lines) == 3
+    assert re.fullmatch(
+        r"3 of 3: optimizer.lr=0.001: score 1.76713; best so far 0.457\d+ at optimizer.lr=0.0001", lines[2]
+    )
+
+
+def test_again_it_launches_nothing_and_with_more_values_only_those(tmp_path):
+    search = toy_search(tmp_path)
+    swept(search)
+    points, launcher, said = swept(search)
+    assert launcher.launches == []
+    assert "3 of 3 points are settled already" in said.getvalue()
+    points, launcher, _ = swept(search, rates=(*RATES, 2e-3))
+    assert [len(ids) for ids in launcher.launches] == [1]
+    assert len(points) == 4
+    points, launcher, _ = swept(search, rates=RATES[:2])
+    assert launcher.launches == []
+    assert len(points) == 2, "what is outside the space is kept, and not counted"
+    assert len(search.ledger().points()) == 4
+
+
+def test_a_launcher_that_breaks_down_is_told_and_the_rest_is_launched_again(tmp_path):
+    def break_down(launch, id):
+        if launch in (1, 2, 3, 4):
+            measure(Task(search.folder, id, dict(search.settings), code_hash="c"))
+            raise RuntimeError("a worker process was unexpectedly terminated\nmore")
+
+    search = toy_search(tmp_path)
+    rates = (1e-5, 2e-5, 1e-4, 2e-4, 1e-3, 2e-3)
+    points, launcher, said = swept(search, break_down, rates=rates)
+    assert [view.state for view in points] == ["done"] * 6
+    assert [len(ids) for ids in launcher.launches] == [6, 5, 4, 3, 2], (
+        "one point a launch; nobody else is blamed for it"
+    )
+    assert (
+        "the launcher Toy stopped early: RuntimeError: a worker process was unexpectedly terminated"
+        in said.getvalue().splitlines()
+    )
+
+
+@pytest.mark.parametrize("fault", [None, FileNotFoundError(2, "No such file or directory: 'sbatch'")])
+def test_jobs_that_never_say_a_word_end_the_sweep_after_three_launches(tmp_path, fault):
+    class Dead(Launcher):
+        def launch(self, job_overrides, initial_job_idx):
+            self.launches.append(len(job_overrides))
+            if fault is not None:
+                raise fault
+
+    search = toy_search(tmp_path)
+    dead = Dead(search)
+    (search.folder / ".submitit").mkdir()
+    said = "which said FileNotFoundError.*sbatch.*, " if fault else ""
+    pattern = f"3 points were launched 3 times by Toy, {said}and none of them has begun; its logs are in .*submitit"
+    with pytest.raises(TrainingError, match=pattern):
+        swept(search, launcher=dead)
+    assert dead.launches == [3, 3, 3]
+
+
+def test_failed_points_are_tried_again_up_to_their_retries(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_MODES", '{"optimizer.lr=0.001": "fail", "optimizer.lr=0.0001": "fail_once"}')
+    points, launcher, said = swept(toy_search(tmp_path, retries=1))
+    assert [(view.state, view.attempts) for view in points] == [("done", 1), ("done", 2), ("failed", 2)]
+    assert [len(ids) for ids in launcher.launches] == [3, 2]
+    assert "3 of 3: optimizer.lr=0.001: failed: the toy was told to fail" in said.getvalue()
+
+
+def test_a_point_that_somebody_else_runs_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(loops, "LONGEST_WAIT_S", 0.2)
+    search = toy_search(tmp_path)
+    ledger, planner = search.ledger(), rates_planner(*RATES)
+    ledger.plan(planner.propose([]), space=planner.space(), after=0)
+    claim = ledger.claim(ledger.points()[1].id, job="elsewhere")
+
+    def finish_later():
+        while sum(view.is_settled for view in search.ledger().points()) < 2:
+            time.sleep(0.05)
+        time.sleep(1.0)
+        with claim:
+            claim.done({"score": 0.25, "epochs": []})
+
+    thread = threading.Thread(target=finish_later)
+    thread.start()
+    points, launcher, said = swept(search)
+    thread.join()
+    assert [len(ids) for ids in launcher.launches] == [2], "it is not launched a second time"
+    assert [view.attempts for view in points] == [1, 1, 1]
+    host = ledger.host
+    told = f"point 1 (optimizer.lr=0.0001) is running on {host}, process {os.getpid()}; waiting for it"
+    assert said.getvalue().count(told) == 1
+
+
+def test_two_sweepers_of_one_search_share_its_points(tmp_path):
+    search = toy_search(tmp_path)
+    others = []
+
+    def another_begins(launch, id):
+        if not others:
+            others.append(None)  # the other one does not call a third
+            _, launcher, _ = swept(search, rates=RATES)
+            others[0] = launcher.launches
+
+    points, _, _ = swept(search, another_begins)
+    assert [len(ids) for ids in others[0]] == [3]
+    assert [(view.state, view.attempts) for view in points] == [("done", 1)] * 3, "no point twice"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_says_what_is_settled_and_how_to_go_on(tmp_path, signum):
+    def stop(launch, id):
+        if search.ledger().points()[0].state == "done":
+            signal.raise_signal(signum)
+
+    search = toy_search(tmp_path)
+    former = signal.getsignal(signum)
+    with pytest.raises(RunInterrupted, match=f"{signum.name}; 1 of 3 points are settled; the same command") as stopped:
+        swept(search, stop)
+    assert stopped.value.exit_code == 128 + signum
+    assert signal.getsignal(signum) is former
+    points, launcher, _ = swept(search)
+    assert [view.state for view in points] == ["done"] * 3
+    assert [len(ids) for ids in launcher.launches] == [2]
+
+
+def test_damage_in_the_ledger_is_told_and_the_point_run_again(tmp_path):
+    search = toy_search(tmp_path)
+    swept(search)
+    done = sorted((search.folder / "ledger").glob("*/*.0002.json"))[0]
+    done.write_bytes(done.read_bytes()[:30])
+    points, launcher, said = swept(search)
+    assert [view.state for view in points] == ["done"] * 3
+    assert [len(ids) for ids in launcher.launches] == [1]
+    assert f"{done.name}.damaged-" in said.getvalue().replace("\n", "")
