@@ -197,6 +197,7 @@ def quiet_lightning() -> None:
         "Checkpoint directory .* exists and is not empty",  # so it is in every resumed run
         "The number of training batches .* is smaller than the logging interval",
         "The '.*_dataloader' does not have many workers",  # measured: docs/benchmarks.md
+        "The `srun` command is available on your system but is not used",  # one task a job: docs/distributed.md
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -34,7 +34,7 @@ def by_state(run: RunDirectory, status: Mapping[str, Any]) -> Verdict:
     return "finished" if status["state"] == "done" else "unfinished"
 
 
-def find_run(settings: Settings, judge: Judge = by_state) -> FoundRun | None:
+def find_same_run(settings: Settings, judge: Judge = by_state) -> FoundRun | None:
     """Look among the runs of the experiment: the newest finished one, else the newest to be resumed.
 
     Args:

@@ -26,18 +26,3 @@ class PointHooks(Protocol):
     def checkpoint_io(self) -> "AtomicCheckpointIO | None":
         """Writer of checkpoints, None for the engine's own."""
         ...
-
-
-class MarkedPoint:
-    """A point whose run is only marked as one, without a ledger behind it."""
-
-    def on_open(self, run: "RunDirectory") -> None:
-        """Nobody asks for it."""
-
-    def callbacks(self) -> "list[Callback]":
-        """None."""
-        return []
-
-    def checkpoint_io(self) -> "AtomicCheckpointIO | None":
-        """The engine's own."""
-        return None

@@ -286,12 +286,12 @@ def no_machine_paths_or_registry_hosts(root: Path) -> Breaches:
 
 def lock_has_hashes_and_no_address(root: Path) -> Breaches:
     """The lock installs from whichever index the machine uses, and only what was hashed."""
-    path = root / "requirements.lock"
-    for block in re.split(r"(?<!\\)\n", path.read_text(encoding="utf-8").rstrip("\n")):
-        if "://" in block or " @ " in block:
-            yield f"{path}:1: an address: {block.splitlines()[0]}"
-        if "--hash=sha256:" not in block:
-            yield f"{path}:1: no hash: {block.splitlines()[0]}"
+    for path in sorted(root.glob("requirements*.lock")):
+        for block in re.split(r"(?<!\\)\n", path.read_text(encoding="utf-8").rstrip("\n")):
+            if "://" in block or " @ " in block:
+                yield f"{path}:1: an address: {block.splitlines()[0]}"
+            if "--hash=sha256:" not in block:
+                yield f"{path}:1: no hash: {block.splitlines()[0]}"
 
 
 def links_resolve(root: Path) -> Breaches:

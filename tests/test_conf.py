@@ -130,7 +130,8 @@ def test_callbacks_are_switched_off_by_name():
 
 
 def test_every_file_is_reached_by_a_test_here():
-    tested = {"experiment", "debug", "base", "encoder", *PROJECT_GROUPS, *SHARED_GROUPS}
+    # hydra/ and launcher/ are tested beside what reads them: tests/shared/sweep/test_plugins.py and test_launchers.py.
+    tested = {"experiment", "debug", "base", "encoder", "hydra", "launcher", *PROJECT_GROUPS, *SHARED_GROUPS}
     assert {path.name for path in CONF.iterdir() if path.is_dir() and not path.name.startswith("__")} == tested
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         assert compose("battery").paths.outputs == "outputs"

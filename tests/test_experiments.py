@@ -29,7 +29,15 @@ def late_fusion(cache, tmp_path_factory):
     return fit(tiny_run(tmp_path_factory.mktemp("outputs"), cache), overrides=("+experiment=late_fusion",), quiet=True)
 
 
-@pytest.mark.parametrize("experiment", [name for name in CT_EXPERIMENTS if name != "late_fusion"])
+@pytest.mark.parametrize(
+    "experiment",
+    # The quick ones differ in data and in network; the others compose in test_conf.py and are run by `make test-slow`.
+    [
+        pytest.param(name, marks=() if name in ("late_fusion_no_x", "metadata") else pytest.mark.slow)
+        for name in CT_EXPERIMENTS
+        if name != "late_fusion"
+    ],
+)
 def test_two_epochs_and_a_valid_report(experiment, cache, tmp_path):
     result = fit(tiny_run(tmp_path, cache, "trainer.max_epochs=2", experiment=experiment), quiet=True)
     validate_report(result.report)

@@ -63,8 +63,12 @@ def assert_equal(first, second):
 
 @pytest.mark.parametrize(
     ("place", "signum"),
-    [((1, 2), signal.SIGTERM), ((1, 6), signal.SIGTERM), ((0, 0), signal.SIGINT), ((2, 6), signal.SIGTERM)],
-    ids=["mid-epoch", "last batch of an epoch", "first batch", "last batch of all"],
+    [
+        pytest.param((1, 2), signal.SIGTERM, id="mid-epoch"),
+        pytest.param((1, 6), signal.SIGTERM, id="last batch of an epoch", marks=pytest.mark.slow),
+        pytest.param((0, 0), signal.SIGINT, id="first batch", marks=pytest.mark.slow),
+        pytest.param((2, 6), signal.SIGTERM, id="last batch of all"),
+    ],
 )
 def test_a_signal_saves_and_the_resumed_run_equals_the_whole_one(
     place, signum, uninterrupted, cache, tmp_path, monkeypatch
@@ -83,8 +87,13 @@ def test_a_signal_saves_and_the_resumed_run_equals_the_whole_one(
 
 @pytest.mark.parametrize(
     ("place", "override"),
-    [((2, 1), "seed=0"), ((0, 3), "seed=0"), ((1, 3), "runtime.save_every_minutes=0.00001")],
-    ids=["between checkpoints", "before the first", "behind one saved by the clock"],
+    [
+        pytest.param((2, 1), "seed=0", id="between checkpoints"),
+        pytest.param((0, 3), "seed=0", id="before the first", marks=pytest.mark.slow),
+        pytest.param(
+            (1, 3), "runtime.save_every_minutes=0.00001", id="behind one saved by the clock", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_a_crash_costs_time_only(place, override, uninterrupted, cache, tmp_path, monkeypatch):
     act_at(monkeypatch, place, raise_crash)

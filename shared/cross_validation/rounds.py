@@ -15,7 +15,7 @@ from shared.config import Settings, check_config
 from shared.curve_scores import CurveAxes
 from shared.engine import fit
 from shared.errors import ConfigError, DataError, RunInterrupted
-from shared.found_runs import Verdict, by_state, find_run
+from shared.found_runs import Verdict, by_state, find_same_run
 from shared.instantiate import resolve_target
 from shared.report.outputs import CurveOutputs, TestOutputs
 from shared.run_dir import RunDirectory
@@ -82,7 +82,7 @@ def run_rounds(config: DictConfig, overrides: tuple[str, ...], say: Say, quiet: 
     count = num_rounds(check_config(config))
     for number in range(count):
         own = round_config(config, number)
-        found = find_run(check_config(own), _judged)
+        found = find_same_run(check_config(own), _judged)
         if found is not None and found.is_finished:
             say(f"round {number + 1} of {count}: done before, {found.run.path}")
             runs.append(found.run)

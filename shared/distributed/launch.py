@@ -25,8 +25,11 @@ LOGS = "ranks"
 READY = b"ready"
 START_S = 900.0
 """A rank has to import, read the data and build the network within this time."""
-LAST_WORDS_S = 15.0
-"""What the others have to end by themselves once one has ended, so that each can say why."""
+LAST_WORDS_S = 40.0
+"""What the others have to end by themselves, so that each can say why; on a busy machine 16 s were seen.
+
+Less than `STUCK_S`, which begins to count when the first of them has ended.
+"""
 TALKING = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Rank ", "TCPStore")
 """In the message of every error that torch raises when a rank does not answer."""
 STUCK_S = 60.0

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,18 @@ def plain_axis(axis: Axis) -> dict[str, Any]:
     if isinstance(axis, Choice):
         return {"values": list(axis.values)}
     return {"low": axis.low, "high": axis.high, "log": axis.log, "whole": axis.whole}
+
+
+def axis_of(plain: Mapping[str, Any]) -> Axis:
+    """The axis that `plain_axis` has written; of a choice the values alone, without the overrides that set them.
+
+    Raises:
+        LookupError: If a part is missing.
+    """
+    if "values" in plain:
+        values = tuple(plain["values"])
+        return Choice(tuple(map(str, values)), values)
+    return Interval(plain["low"], plain["high"], log=plain["log"], whole=plain["whole"])
 
 
 def listed_values(axis: Axis) -> Sequence[Any]:

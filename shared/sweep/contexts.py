@@ -16,6 +16,8 @@ SCHEMA = 1
 ROOT = Path(__file__).resolve().parents[2]
 WATCHING = ("shared/advise", "shared/live", "shared/report", "shared/sweep", "shared/cross_validation")
 """Rooms that no fit of a point goes through: what is mended there makes no result another one."""
+MEASURING = ("shared/sweep/scoring.py",)
+"""What makes a score of a fit all the same."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def is_known(known: list[Context], code_hash: str) -> bool:
 def code_hash(primary: str, objective: str) -> str:
     """Sha256 of the Python files that a point's result can depend on; kept as long as the process lives.
 
-    These are `shared/` without the rooms in `WATCHING`, the primary's project and the objective's own file. What stands
-    in the configuration files is part of the configuration, which is compared by itself.
+    These are `shared/` without the rooms in `WATCHING` but with `MEASURING`, the primary's project and the objective's own
+    file. What stands in the configuration files is part of the configuration, which is compared by itself.
 
     Args:
         primary: Name of the primary configuration, which is that of its project.
@@ -92,6 +94,6 @@ def code_hash(primary: str, objective: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(files):
         place = path.relative_to(ROOT).as_posix()
-        if path.is_file() and (path == own or not place.startswith(WATCHING)):
+        if path.is_file() and (path == own or place in MEASURING or not place.startswith(WATCHING)):
             digest.update(f"{place}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -53,10 +53,19 @@ class EventFiles:
         host: Name of this machine.
         notices: Where oddities are told.
         clock: Monotonic seconds.
+        read_only: A damaged file stays where it is, and so do leftovers of writers that were killed.
     """
 
-    def __init__(self, folder: Path, host: str, notices: Notices, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        notices: Notices,
+        clock: Callable[[], float] = time.monotonic,
+        read_only: bool = False,
+    ) -> None:
         self.folder = folder
+        self._read_only = read_only
         self.host = host
         self._notices = notices
         self._clock = clock
@@ -137,7 +146,7 @@ class EventFiles:
             if name in self._known or not name.startswith(prefix):
                 continue
             if name.startswith(".") and name.endswith(exclusive_files.TEMPORARY):
-                if exclusive_files.is_leftover(name):
+                if not self._read_only and exclusive_files.is_leftover(name):
                     with suppress(OSError):
                         Path(entry.path).unlink()
                 continue
@@ -182,7 +191,7 @@ class EventFiles:
         if before is None or before[0] != form:
             self._unreadable[path.name] = (form, self._clock())
             return
-        if self._clock() - before[1] < GRACE_S:
+        if self._read_only or self._clock() - before[1] < GRACE_S:
             return
         try:
             point, n = _number(path.name)

@@ -154,10 +154,10 @@ class _Signals:
         """Act on what was received, now that the point is safe.
 
         Raises:
-            RunInterrupted: For SIGINT and SIGTERM; for others the handler that was there before is called.
+            RunInterrupted: For SIGINT, SIGTERM, and others that nobody else listens to: the point is launched again.
         """
         for signum in self.received:
-            if signum in point_process.STOPPING:
+            if signum in point_process.STOPPING or not callable(self.former[signum]):
                 _stopped_by.append(signum)
                 raise RunInterrupted(signum, f"stopped by {signal.Signals(signum).name}")
             self.former[signum](signum, None)  # submitit's puts the job into the queue again and ends this process
@@ -177,7 +177,7 @@ def _handing_on() -> Iterator[_Signals]:
     if threading.current_thread() is threading.main_thread():
         for signum in (*point_process.STOPPING, *point_process.PASSED_ON):
             former = signal.getsignal(signum)
-            if signum in point_process.STOPPING or callable(former):
+            if signum in point_process.STOPPING or former is not signal.SIG_IGN:
                 signals.former[signum] = signal.signal(signum, signals.handle)
     try:
         yield signals

@@ -41,6 +41,7 @@ class SweepLedger:
         beat_s: Seconds between heartbeats, at most a third of `lease_s`.
         host: Name of this machine; None: its own.
         clock: Monotonic seconds.
+        read_only: For those who look on: a damaged file is told and stays where it is.
 
     Raises:
         DataError: The folder does not exist.
@@ -57,6 +58,7 @@ class SweepLedger:
         beat_s: float = 15.0,
         host: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        read_only: bool = False,
     ) -> None:
         if not 0 < beat_s <= lease_s / 3:
             raise ValueError(f"beat_s must be above 0 and at most a third of lease_s {lease_s:g}, found {beat_s:g}.")
@@ -68,8 +70,8 @@ class SweepLedger:
         self.host = socket.gethostname() if host is None else host
         self.beats_folder = folder / "beats"
         self._notices = Notices()
-        self._files = EventFiles(folder / "ledger", self.host, self._notices, clock)
-        self._plans = PlanFiles(folder, self._notices)
+        self._files = EventFiles(folder / "ledger", self.host, self._notices, clock, read_only)
+        self._plans = PlanFiles(folder, self._notices, read_only)
         self._watch = LeaseWatch(self.beats_folder, self.host, lease_s, clock)
         self._mutex = threading.RLock()
         self._views: dict[str, PointView] = {}

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -13,9 +13,11 @@ from rich.console import Console
 
 from shared.errors import RunInterrupted, TrainingError
 from shared.sweep.jobs import job_overrides
+from shared.sweep.launchers import first_line, job_faults, most_at_once
 from shared.sweep.ledger import SweepLedger
 from shared.sweep.planner import Planner
 from shared.sweep.plans import next_number
+from shared.sweep.point_process import PASSED_ON, STOPPING
 from shared.sweep.progress import Teller, told_to, values_text
 from shared.sweep.rebuild import rebuild_exports
 from shared.sweep.scoring import minimised
@@ -49,6 +51,7 @@ class SweepLoop:
         self._launch = launch
         self._console = console
         self._ledger = search.ledger()
+        self._at_once = search.settings["at_once"] or most_at_once(launcher)
         self._futile: dict[str, int] = {}
         self._num_launched = 0
         self._told: set[str] = set()
@@ -76,7 +79,7 @@ class SweepLoop:
         planned = self._plan()
         chosen = [view for view in self._ledger.claimable() if self.planner.contains(view.values)]
         if chosen:
-            self._launch_points(chosen)
+            self._launch_points(chosen[: self._at_once])
             return True
         running = [view for view in self._points() if view.state == "running"]
         if running:
@@ -99,24 +102,33 @@ class SweepLoop:
     def _launch_points(self, views: Sequence[PointView]) -> None:
         """One launch; whatever becomes of the launcher, the ledger tells what has happened."""
         jobs = [job_overrides(self.search.folder.resolve(), view.id) for view in views]
-        fault = ""
+        fault, said = "", ""
         try:
-            self._launch(jobs, self._num_launched)
+            said = self._tell_faults(views, job_faults(self._launch(jobs, self._num_launched)))
         except SystemExit as stop:
             self._stop(_signal_of(stop))
         except RunInterrupted as error:
             self._stop(error.signum)
         except Exception as error:  # a launcher of any kind, its workers killed, its queue full, its command not there
-            text = str(error).strip().splitlines()
-            fault = f"{type(error).__name__}: {text[0] if text else 'without a message'}"
+            fault = first_line(error)
             self._console.print(f"the launcher {self.launcher} stopped early: {fault}", markup=False, style="yellow")
         if self._signum is not None:
             self._stop(self._signum)
         self._num_launched += len(views)
         rebuild_exports(self.search.folder, complete=False, pictures=False)
-        self._count_futile(views, fault)
+        self._count_futile(views, fault, said)
 
-    def _count_futile(self, views: Sequence[PointView], fault: str) -> None:
+    def _tell_faults(self, views: Sequence[PointView], faults: Mapping[int, str]) -> str:
+        """Show what jobs raised that could not say it in the ledger; returns the first of it."""
+        for place, said in faults.items():
+            view = views[place]
+            self._console.print(
+                f"the job of point {view.number} ({values_text(view.values)}) failed: {said}",
+                markup=False, soft_wrap=True, style="yellow",
+            )  # fmt: skip
+        return next(iter(faults.values()), "")
+
+    def _count_futile(self, views: Sequence[PointView], fault: str, said: str) -> None:
         """Stop where jobs are started again and again and none of them says a word.
 
         Raises:
@@ -133,9 +145,9 @@ class SweepLoop:
         if worst >= FUTILE_LAUNCHES:
             logs = self.search.folder / ".submitit"
             where = f"its logs are in {logs}" if logs.is_dir() else "its messages stand above"
-            said = f", which said {fault}" if fault else ""
+            word = f", which said {fault or said}" if fault or said else ""
             raise TrainingError(
-                f"{len(self._futile)} points were launched {worst} times by {self.launcher}{said}, and none of them "
+                f"{len(self._futile)} points were launched {worst} times by {self.launcher}{word}, and none of them "
                 f"has begun; {where}"
             )
 
@@ -167,7 +179,8 @@ class SweepLoop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        former = {signum: signal.signal(signum, self._handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+        taken = (*STOPPING, *(signum for signum in PASSED_ON if signal.getsignal(signum) is signal.SIG_DFL))
+        former = {signum: signal.signal(signum, self._handle) for signum in taken}
         try:
             yield
         except SystemExit as stop:  # raised by the handler outside a launch

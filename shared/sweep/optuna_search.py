@@ -67,8 +67,9 @@ class OptunaPlanner:
         self._asked_for = total
 
     def space(self) -> dict[str, Any]:
-        """What each key may be."""
-        return {"kind": "optuna", "axes": {key: plain_axis(axis) for key, (_, axis) in self.axes.items()}}
+        """What each key may be, and how many points there shall be."""
+        axes = {key: plain_axis(axis) for key, (_, axis) in self.axes.items()}
+        return {"kind": "optuna", "total": self.total, "axes": axes}
 
     def contains(self, values: Mapping[str, Any]) -> bool:
         """Whether each key has a value that it may have."""

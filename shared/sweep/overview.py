@@ -11,10 +11,12 @@ from typing import Any
 
 from shared.errors import ConfigError, DataError
 from shared.sweep import contexts, exclusive_files
+from shared.sweep.axes import axis_of
 from shared.sweep.grid import GridPlanner
 from shared.sweep.lease import beat_path
 from shared.sweep.ledger import STATES, PointView, SweepLedger
 from shared.sweep.lr_stages import HierarchicalRates
+from shared.sweep.optuna_search import OptunaPlanner
 from shared.sweep.planner import Planner
 from shared.sweep.scoring import Direction, measured, minimised, ranked
 
@@ -45,7 +47,7 @@ class SweepReader:
         try:
             if "lease_s" in limits:
                 limits["beat_s"] = limits["lease_s"] / BEATS_PER_LEASE
-            self.ledger = SweepLedger(folder, **limits)
+            self.ledger = SweepLedger(folder, read_only=True, **limits)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{folder / SWEEP_FILE}: settings that no sweep has ({error})") from error
 
@@ -193,6 +195,9 @@ class Space:
             elif kind == "grid":
                 axes = rest["values"].items()
                 self.planner = GridPlanner({key: {str(k): one for k, one in enumerate(values)} for key, values in axes})
+            elif kind == "optuna":
+                searched = {key: (key, axis_of(axis)) for key, axis in rest["axes"].items()}
+                self.planner = OptunaPlanner(searched, rest["total"], sampler="random")
 
     def contains(self, values: Mapping[str, Any]) -> bool:
         """Whether a point with these values is one of this search."""

@@ -53,9 +53,11 @@ class PlanFiles:
     Args:
         folder: Folder of the sweep.
         notices: Where oddities are told.
+        read_only: A damaged file is told, and stays where it is.
     """
 
-    def __init__(self, folder: Path, notices: Notices) -> None:
+    def __init__(self, folder: Path, notices: Notices, read_only: bool = False) -> None:
+        self._read_only = read_only
         self._plans = folder / "plans"
         self._contexts = folder / "contexts"
         self._notices = notices
@@ -124,6 +126,9 @@ class PlanFiles:
             return exclusive_files.create(path, content)
 
     def _set_aside(self, path: Path, is_whole: Callable[[dict[str, Any]], bool]) -> None:
+        if self._read_only:
+            self._notices.tell(f"damaged {path}", f"{path} is empty, truncated or of another shape and is ignored.")
+            return
         with writing(path):
             aside = exclusive_files.set_aside(path, is_whole)
         if aside is not None:

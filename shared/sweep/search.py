@@ -101,6 +101,11 @@ class Search:
         }  # fmt: skip
         if not _write_once(folder / SWEEP_FILE, content, say):
             _refuse_another(folder / SWEEP_FILE, content)
+        if settings.num_samples is not None and not has_key(config, settings.subset_key):
+            say(
+                f"{primary} has no {settings.subset_key} that would cut its data to {settings.num_samples} samples, so "
+                "every point trains on all of train"
+            )
         done = sum(view.state == "done" for view in ledger_of(folder, plain).points())
         now = contexts.code_hash(primary, settings.objective)
         contexts.enter(folder, now, settings.on_change, done, say)
@@ -160,7 +165,7 @@ class Search:
         """The configuration of a point: a fit that never opens accept, calibrate or test.
 
         Raises:
-            ConfigError: It cannot be composed, or its data cannot be cut to a subset.
+            ConfigError: It cannot be composed.
         """
         config = composed(self.primary, [*self.overrides, *view.overrides])
         epochs, num_samples = self.settings["epochs"], self.settings["num_samples"]
@@ -174,7 +179,7 @@ class Search:
             if epochs is not None:
                 config.trainer.max_epochs = epochs
             if num_samples is not None:
-                cut_to_subset(config, num_samples)
+                cut_to_subset(config, num_samples, self.settings["subset_key"])
         return config
 
 
@@ -241,22 +246,32 @@ def _refuse_another(path: Path, given: Mapping[str, Any]) -> None:
         )
 
 
-def cut_to_subset(config: DictConfig, num_samples: int) -> None:
-    """Train on a subset; the datamodule's class says by which of its keys. A smaller set is left as it is.
+def cut_to_subset(config: DictConfig, num_samples: int, key: str) -> bool:
+    """Train on a subset; a smaller set is left as it is.
 
-    Raises:
-        ConfigError: The datamodule has no such key.
+    Args:
+        config: Composed configuration, changed in place.
+        num_samples: Size of the subset.
+        key: Dotted key that cuts the data.
+
+    Returns:
+        False where the configuration lacks the key: then nothing is changed.
     """
-    from shared.instantiate import resolve_target
+    if not has_key(config, key):
+        return False
+    former = OmegaConf.select(config, key)
+    OmegaConf.update(config, key, num_samples if former is None else min(former, num_samples))
+    return True
 
-    key = getattr(resolve_target(config.data, "data"), "subset_key", None)
-    if key is None:
-        raise ConfigError(
-            f"data._target_ is {config.data._target_}, which names no subset_key and cannot be cut to a subset; give "
-            "hydra.sweeper.num_samples=null"
-        )
-    former = OmegaConf.select(config.data, key)
-    OmegaConf.update(config.data, key, num_samples if former is None else min(former, num_samples), force_add=True)
+
+def has_key(config: Mapping[str, Any] | DictConfig, key: str) -> bool:
+    """Whether a nested configuration has a dotted key, null or not."""
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping | DictConfig) or part not in node:
+            return False
+        node = node[part]
+    return True
 
 
 def _hash(plain: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ class SweepSettings:
         objective: Dotted name of the function that measures a point.
         epochs: Length of every fit; None: as configured.
         num_samples: Size of the subset that is trained on; None: all.
+        subset_key: Configuration key that cuts the data to it; where a project lacks it, all are trained on.
         retries: How often a point that failed is tried again.
         max_interruptions: How often in a row a point may be interrupted without getting further.
         lease_s: Seconds without a heartbeat after which a point on another machine counts as lost.
@@ -35,12 +36,14 @@ class SweepSettings:
         max_disk_gb: What all the sweep's files may take, in 10^9 bytes; None: no limit.
         keep_top: How many of the best points keep their checkpoints where the disk is limited.
         halving: Successive halving {first_epoch, eta}; None: every point goes to its end.
+        at_once: Most points of one launch; None: as many as suits the launcher.
     """
 
     name: str | None
     objective: str
     epochs: int | None
     num_samples: int | None
+    subset_key: str
     retries: int
     max_interruptions: int
     lease_s: float
@@ -48,6 +51,7 @@ class SweepSettings:
     max_disk_gb: float | None
     keep_top: int
     halving: dict[str, int] | None
+    at_once: int | None
 
     def __post_init__(self) -> None:
         if self.name is not None and not (self.name and all(c.isalnum() or c in "_-" for c in self.name)):
@@ -65,6 +69,7 @@ class SweepSettings:
             ("retries", 0),
             ("max_interruptions", 0),
             ("keep_top", 1),
+            ("at_once", 1),
         ):
             _at_least(key, getattr(self, key), least)
         for key in ("lease_s", "max_disk_gb"):
@@ -111,7 +116,7 @@ class OptunaSettings(SweepSettings):
     seed: int
 
 
-SEARCHED = ("objective", "epochs", "num_samples", "lease_s", "halving", "key")
+SEARCHED = ("objective", "epochs", "num_samples", "subset_key", "lease_s", "halving", "key")
 """Settings that results depend on, or on which all who share a ledger must agree: another value is another search."""
 
 

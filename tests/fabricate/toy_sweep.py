@@ -14,8 +14,10 @@ from shared.sweep.settings import GridSettings
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTIVE = "tests.fabricate.toy_objective.run"
 SETTINGS = {
-    "name": "toy", "objective": OBJECTIVE, "epochs": 3, "num_samples": None, "retries": 1, "max_interruptions": 3,
+    "name": "toy", "objective": OBJECTIVE, "epochs": 3, "num_samples": None, "subset_key": "data.n",
+    "retries": 1, "max_interruptions": 3,
     "lease_s": 3.0, "on_change": "refuse", "max_disk_gb": None, "keep_top": 3, "halving": None,
+    "at_once": None,
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from shared.config import check_config
 from shared.errors import ConfigError
-from shared.found_runs import by_state, find_run
+from shared.found_runs import by_state, find_same_run
 from tests.fabricate.battery_run import composed
 from tests.fabricate.past_run import past_run
 
@@ -22,7 +22,7 @@ def settings(outputs, *more):
 
 
 def found(outputs, judge=by_state, more=()):
-    one = find_run(settings(outputs, *more), judge)
+    one = find_same_run(settings(outputs, *more), judge)
     return None if one is None else (one.run.path.name, one.is_finished)
 
 

@@ -67,8 +67,6 @@ class TextDataModule(FoldedDataModule):
     """
 
     network_keys: ClassVar[tuple[str, ...]] = ("encoder", "max_parts")
-    subset_key: ClassVar[str] = "num_stories"
-    """The key of `data` that cuts the stories to a subset, for the points of a sweep."""
 
     def __init__(
         self,

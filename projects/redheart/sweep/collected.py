@@ -59,7 +59,7 @@ def collect_runs(paths: Sequence[Path], folder: Path, console: Console) -> Best:
     if best is None:
         raise DataError(f"no rate of the sweep {folder} has a score; the first failed with: {points[0].error}")
     if best.note:
-        console.print(f"note: {best.note}", markup=False)
+        console.print(f"note: {best.note}", markup=False, soft_wrap=True)
     return best
 
 

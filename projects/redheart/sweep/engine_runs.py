@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from shared.compose import composed as compose_primary
 from shared.config import Settings, check_config
 from shared.errors import RunInterrupted, TrainingError
-from shared.found_runs import Verdict, by_state, find_run
+from shared.found_runs import Verdict, by_state, find_same_run
 from shared.learning_rate import rate_from_sweep
 from shared.run_dir import RunDirectory
 from shared.sweep.objective import NOT_FINITE
@@ -98,7 +98,7 @@ def find(settings: Settings) -> EngineRun | None:
             return "other"
         return by_state(run, status) if _divergence(status) is None else "finished"
 
-    found = find_run(settings, judge)
+    found = find_same_run(settings, judge)
     if found is None:
         return None
     failure = _divergence(found.run.status()) if found.is_finished else None

@@ -27,8 +27,8 @@ from shared.sweep.settings import GridSettings, SweepSettings, read_settings
 RATES = (1e-5, 5e-5, 1e-4, 2e-4, 5e-4)
 NUM_EPOCHS = 5
 NUM_STORIES = 1000
+SUBSET_KEY = "data.num_stories"
 OURS = {
-    "hydra.sweeper.num_samples=null": "--num-stories all",
     "hydra.sweeper.on_change=": "--on-change ",
     " or =rerun": " or rerun",
     "hydra.sweeper.name": "--name",
@@ -124,8 +124,8 @@ def _opened(asked: FlatSweep, planner: GridPlanner, console: Console) -> Search:
 def _settings_of_points(asked: FlatSweep) -> Settings:
     """Checked settings with the data that all points read."""
     config = composed(asked.overrides)
-    if asked.num_stories is not None:
-        cut_to_subset(config, asked.num_stories)
+    if asked.num_stories is not None and not cut_to_subset(config, asked.num_stories, SUBSET_KEY):
+        raise ConfigError(f"the data have no {SUBSET_KEY} and cannot be cut to a subset; give --num-stories all")
     return check_config(config)
 
 

@@ -3,7 +3,17 @@ import random
 import pytest
 
 from shared.errors import ConfigError
-from shared.sweep.axes import Choice, Interval, drawn_value, listed_values, parse_search, place_of, plain_axis, size_of
+from shared.sweep.axes import (
+    Choice,
+    Interval,
+    axis_of,
+    drawn_value,
+    listed_values,
+    parse_search,
+    place_of,
+    plain_axis,
+    size_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +81,13 @@ def test_draws_are_even_in_log_space_where_it_is_said():
     assert sum(draw < 0.25 for draw in even) / 2000 == pytest.approx(0.25, abs=0.05)
     assert {drawn_value(Interval(1, 3, whole=True), chance) for _ in range(99)} == {1, 2, 3}
     assert {drawn_value(Choice(("a=x", "a=y"), ("x", "y")), chance) for _ in range(99)} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "axis", [Interval(1e-5, 1e-3, log=True), Interval(1, 9, whole=True), Choice(("a=x", "a=2"), ("x", 2))]
+)
+def test_an_axis_is_read_back_from_a_plan(axis):
+    found = axis_of(plain_axis(axis))
+    assert plain_axis(found) == plain_axis(axis)
+    values = axis.values if isinstance(axis, Choice) else (axis.low, axis.high, axis.high + 1)
+    assert [place_of(found, value) for value in values] == [place_of(axis, value) for value in values]

@@ -18,6 +18,7 @@ from shared.sweep import exclusive_files
 from shared.sweep.claim import LeaseLost
 from shared.sweep.engine_point import EnginePoint, PointWatch, disk_of, run
 from shared.sweep.objective import DataChangedError
+from shared.sweep.scoring import RATE_SCORE
 from tests.fabricate.point_work import NotedClaim, story_point
 
 BATCHES = 7
@@ -31,7 +32,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(cache, tmp_path_factory):
     """A point that was left alone, and what became of it."""
-    work = story_point(tmp_path_factory.mktemp("whole"), cache, settings={"points_per_stage": 5})
+    work = story_point(tmp_path_factory.mktemp("whole"), cache, score_name=RATE_SCORE)
     return work, run(work)
 
 
@@ -103,12 +104,11 @@ def test_an_interrupted_point_goes_on_and_ends_with_the_same_number(whole, cache
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(PointWatch, "on_train_batch_end", hook)
-    settings = {"points_per_stage": 5}
-    first = story_point(tmp_path, cache, settings=settings)
+    first = story_point(tmp_path, cache, score_name=RATE_SCORE)
     with pytest.raises(RunInterrupted, match=r"stopped by SIGTERM$"):
         run(first)
     former = first.claim.facts[0]["run"]
-    second = story_point(tmp_path, cache, settings=settings, resume=Path(former))
+    second = story_point(tmp_path, cache, score_name=RATE_SCORE, resume=Path(former))
     outcome = run(second)
     assert outcome["run"] == former
     assert len(seen) < 2 * BATCHES + 3  # it did not begin anew
@@ -214,7 +214,7 @@ def test_a_point_that_is_behind_is_given_up_with_its_score_so_far(cache, tmp_pat
 
 @pytest.mark.slow
 def test_without_room_there_is_no_checkpoint_but_the_same_result(whole, cache, tmp_path, capsys):
-    work = story_point(tmp_path, cache, settings={"points_per_stage": 5, "max_disk_gb": 0.001})
+    work = story_point(tmp_path, cache, settings={"max_disk_gb": 0.001}, score_name=RATE_SCORE)
     outcome = run(work)
     assert outcome["score"] == whole[1]["score"]
     assert list(run_of(outcome).checkpoints.glob("*")) == []

@@ -167,6 +167,20 @@ def test_a_best_rate_at_an_edge_is_told(facts, scores, note):
     assert (content["at_edge"], content["note"]) == (bool(note), note)
 
 
+def test_a_grid_of_rates_alone_is_a_rate_sweep(tmp_path):
+    _, planner = parse_grid(["optimizer.lr=1e-4,1e-3"])
+    facts = SweepFacts(tmp_path, planner.space(), planner.contains, complete=True)
+    best = write_exports(facts, [rate_point(0, 1e-4, 2.0), rate_point(1, 1e-3, 1.0)])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "lr_sweep_cumulative.json", "optimal_lr.json", "table.csv", "stage_0.png", "tb",
+    }  # fmt: skip
+    assert (
+        best.note
+        == "the best optimizer.lr 0.001 is the largest of those tried: a better one may lie beyond; widen optimizer.lr"
+    )
+    assert rate_from_sweep({"lr_from": str(tmp_path)}, tmp_path.parent)["lr"] == 1e-3
+
+
 def test_no_score_no_best(facts):
     assert write_exports(facts, [rate_point(0, 1e-3, None)], pictures=False) is None
     assert not (facts.folder / "optimal_lr.json").exists()

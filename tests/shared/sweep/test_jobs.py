@@ -4,12 +4,13 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from shared.errors import ConfigError, RunInterrupted
 from shared.sweep import jobs
-from shared.sweep.jobs import job_overrides, launcher_job, run_job
+from shared.sweep.jobs import in_turn, job_overrides, launcher_job, run_job
 from tests.fabricate.toy_sweep import epochs_run, planned, toy_search
 
 
@@ -54,6 +55,16 @@ def test_a_point_runs_in_a_process_of_its_own(tmp_path):
     assert epochs_run(tmp_path) == before, "a settled point is not run again"
 
 
+def test_jobs_in_turn_need_no_launcher(tmp_path):
+    search = toy_search(tmp_path)
+    ids = planned(search, 7e-5, 1e-4)
+    in_turn(search)([job_overrides(search.folder, id) for id in ids], 0)
+    views = [search.ledger().point(id) for id in ids]
+    assert [view.state for view in views] == ["done", "done"]
+    taken = [[event.t for event in view.history] for view in views]
+    assert max(taken[0]) <= min(taken[1])
+
+
 def test_a_process_that_is_killed_is_an_interruption_and_one_that_crashes_a_failure(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TOY_MODES", json.dumps({"optimizer.lr=1e-05": "crash", "optimizer.lr=0.0001": "vanish"}))
     search = toy_search(tmp_path)
@@ -67,7 +78,7 @@ def test_a_process_that_is_killed_is_an_interruption_and_one_that_crashes_a_fail
     assert view.is_free
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_is_handed_on_waited_for_and_told(tmp_path, monkeypatch, signum):
     monkeypatch.setenv("TOY_EPOCH_S", "1.0")
     search = toy_search(tmp_path, epochs=60)
@@ -82,6 +93,42 @@ def test_a_signal_is_handed_on_waited_for_and_told(tmp_path, monkeypatch, signum
     with pytest.raises(RunInterrupted):  # a launcher that goes on with its next job in this process
         run_job(search.folder, second)
     assert search.ledger().point(second).attempts == 0
+
+
+def signals(pid, field):
+    """The signals of a field of /proc/<pid>/status that a scheduler or a terminal sends."""
+    line = next(one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith(f"{field}:"))
+    mask = int(line.split()[1], 16)
+    sent = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    return {signum for signum in sent if mask >> (signum - 1) & 1}
+
+
+def test_what_a_scheduler_sends_to_all_processes_reaches_the_point_by_its_job_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_EPOCH_S", "1.0")
+    search = toy_search(tmp_path, epochs=60)
+    id = planned(search, 7e-5)[0]
+    server = multiprocessing.forkserver._forkserver
+    seen = []
+
+    def everyone():
+        point = running(search, id)
+        seen.append((signals(server._forkserver_pid, "SigBlk"), signals(point, "SigBlk"), signals(point, "SigIgn")))
+        for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(server._forkserver_pid, signum)
+        os.kill(point, signal.SIGUSR1)
+        os.kill(point, signal.SIGUSR2)
+        time.sleep(0.5)
+        seen.append((search.ledger().point(id).state, Path(f"/proc/{server._forkserver_pid}").exists()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = in_thread(everyone)
+    with pytest.raises(RunInterrupted):
+        run_job(search.folder, id)
+    thread.join()
+    users = {signal.SIGUSR1, signal.SIGUSR2}
+    assert seen == [({signal.SIGINT, signal.SIGTERM, *users}, set(), users), ("running", True)]
+    assert search.ledger().point(id).error == "stopped by SIGTERM"
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & users, "this process hears them as before"
 
 
 def test_the_second_signal_does_not_wait(tmp_path, monkeypatch):

@@ -1,13 +1,17 @@
 """Our defaults for the launchers of others."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 from omegaconf import OmegaConf
 
 from shared.errors import ConfigError
-from shared.sweep.launchers import adopt_defaults
+from shared.sweep.launchers import adopt_defaults, job_faults, most_at_once
 
 GIVEN = "hydra/launcher/joblib.yaml"
 
@@ -45,3 +49,17 @@ def test_a_slurm_job_that_reaches_its_time_is_queued_again(repo_root: Path):
     node = ConfigStore.instance().load("hydra/launcher/submitit_slurm.yaml").node
     assert node.max_num_timeout > 0
     assert node.timeout_min * 60 > 2 * node.signal_delay_s
+
+
+def test_launchers_that_start_everything_at_once_are_held_back():
+    assert most_at_once(LocalLauncher.__name__) == len(os.sched_getaffinity(0))
+    assert most_at_once(SlurmLauncher.__name__) == 1000
+    assert most_at_once(JoblibLauncher.__name__) is None
+
+
+def test_what_jobs_raised_is_found_by_their_place():
+    good = JobReturn(status=JobStatus.COMPLETED, _return_value=1.0)
+    bad = JobReturn(status=JobStatus.FAILED, _return_value=ValueError("first\nsecond"))
+    mute = JobReturn(status=JobStatus.FAILED, _return_value=KeyboardInterrupt())
+    assert job_faults([good, bad, mute]) == {1: "ValueError: first", 2: "KeyboardInterrupt: without a message"}
+    assert job_faults(None) == {}

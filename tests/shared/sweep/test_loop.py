@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 from rich.console import Console
 
 from shared.errors import RunInterrupted, TrainingError
@@ -107,6 +108,37 @@ def test_jobs_that_never_say_a_word_end_the_sweep_after_three_launches(tmp_path,
     assert dead.launches == [3, 3, 3]
 
 
+def test_a_launch_holds_at_most_as_many_points_as_are_allowed_at_once(tmp_path):
+    points, launcher, _ = swept(toy_search(tmp_path, at_once=2))
+    assert [len(ids) for ids in launcher.launches] == [2, 1]
+    assert [view.attempts for view in points] == [1, 1, 1]
+
+
+def test_what_a_job_raises_is_told_with_its_point(tmp_path):
+    class Faulty(Launcher):
+        def launch(self, job_overrides, initial_job_idx):
+            super().launch(job_overrides[:1], initial_job_idx)
+            faults = [OSError("no space left\nat all")] * (len(job_overrides) - 1)
+            failed = [JobReturn(status=JobStatus.FAILED, _return_value=fault) for fault in faults]
+            return [JobReturn(status=JobStatus.COMPLETED), *failed]
+
+    search = toy_search(tmp_path)
+    _, launcher, said = swept(search, launcher=Faulty(search))
+    assert [len(ids) for ids in launcher.launches] == [1, 1, 1]
+    assert said.getvalue().count("the job of point 1 (optimizer.lr=0.0001) failed: OSError: no space left\n") == 1
+    assert said.getvalue().count("the job of point 2 (optimizer.lr=0.001) failed: OSError: no space left\n") == 2
+
+
+def test_an_error_of_every_job_stands_in_the_sentence_that_ends_the_sweep(tmp_path):
+    class Dead(Launcher):
+        def launch(self, job_overrides, initial_job_idx):
+            return [JobReturn(status=JobStatus.FAILED, _return_value=OSError("read-only")) for _ in job_overrides]
+
+    search = toy_search(tmp_path)
+    with pytest.raises(TrainingError, match="3 times by Toy, which said OSError: read-only, and none"):
+        swept(search, launcher=Dead(search))
+
+
 def test_failed_points_are_tried_again_up_to_their_retries(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_MODES", '{"optimizer.lr=0.001": "fail", "optimizer.lr=0.0001": "fail_once"}')
     points, launcher, said = swept(toy_search(tmp_path, retries=1))
@@ -155,7 +187,7 @@ def test_two_sweepers_of_one_search_share_its_points(tmp_path):
     assert [(view.state, view.attempts) for view in points] == [("done", 1)] * 3, "no point twice"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_says_what_is_settled_and_how_to_go_on(tmp_path, signum):
     def stop(launch, id):
         if search.ledger().points()[0].state == "done":

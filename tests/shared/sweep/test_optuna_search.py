@@ -164,6 +164,7 @@ def test_points_of_another_space_do_not_count():
     assert len(planner.propose(outside)) == 1
     assert planner.space() == {
         "kind": "optuna",
+        "total": 2,
         "axes": {"lr": {"low": 1e-5, "high": 1e-1, "log": True, "whole": False}, "model": {"values": ["a", "b"]}},
     }
     assert planner.score({"score": 2}) == 2.0

@@ -85,6 +85,21 @@ def test_a_grid_knows_its_total_and_marks_what_lies_outside(tmp_path):
     assert found["notes"] == ["1 points lie outside the space searched now; they are kept and not ranked"]
 
 
+def test_a_search_of_optuna_knows_its_total_and_its_space(tmp_path):
+    axes = {"lr": {"low": 1e-5, "high": 1e-1, "log": True, "whole": False}, "model": {"values": ["a", "b"]}}
+    space = {"kind": "optuna", "total": 3, "axes": axes}
+    sweep = SweepFolder(tmp_path / "p" / "sweeps" / "optuna", space=space, sweeper="optuna")
+    sweep.plan([{"lr": 1e-3, "model": "a"}, {"lr": 1e-2, "model": "b"}, {"lr": 0.5, "model": "a"}])
+    for number in range(3):
+        sweep.done(number, 0.5)
+    found = read(sweep)
+    assert [point["marks"] for point in found["points"]] == [[], [], ["outside"]]
+    assert (found["total"], found["settled"], found["finished"]) == (3, 2, False)
+    sweep.plan([{"lr": 1e-4, "model": "b"}])
+    sweep.done(3, 0.25)
+    assert (read(sweep)["finished"], read(sweep)["state"]) == (True, "done")
+
+
 def test_the_highest_is_best_where_the_direction_says_so(tmp_path):
     space = {"kind": "grid", "values": {"a": [1, 2]}}
     sweep = SweepFolder(tmp_path / "sweeps" / "grid", space=space, direction="max")

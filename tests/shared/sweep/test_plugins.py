@@ -27,13 +27,12 @@ def test_a_grid_runs_by_the_command_line_goes_on_with_more_values_and_then_does_
     best, last = first.stdout.splitlines()[-2:]
     folder = next((tmp_path / "redheart" / "sweeps").iterdir())
     assert folder.name.startswith("grid-")
-    assert best.startswith("best: optimizer.lr=1e-05 score 1.31"), "redheart's monitor is to be the largest"
+    assert best.startswith("best: optimizer.lr=0.0001 score 0.62"), "rates alone: the smallest of losses is the best"
     assert last == f"sweep: {last.removeprefix('sweep: ')}"
     assert (ROOT / last.removeprefix("sweep: ")).resolve() == folder
     assert "rank" in first.stderr
-    assert {"best.json", "table.csv", "sweep_cumulative.json", "stage_0.png"} <= {
-        path.name for path in folder.iterdir()
-    }
+    made = {path.name for path in folder.iterdir()}
+    assert {"optimal_lr.json", "table.csv", "lr_sweep_cumulative.json", "stage_0.png"} <= made
 
     again = sweep(tmp_path, "hydra.sweeper.epochs=2", "optimizer.lr=1e-4,0.00001,1e-3")
     assert again.returncode == 0, again.stderr
@@ -127,6 +126,7 @@ def test_hydra_knows_the_sweepers_by_the_names_in_the_configuration():
         ({"retries": True}, "hydra.sweeper.retries is True; it must be int"),
         ({"retries": "x"}, "hydra.sweeper.retries is 'x'; it must be int"),
         ({"epochs": 1.5}, "hydra.sweeper.epochs is 1.5; it must be int or null"),
+        ({"at_once": 0}, "hydra.sweeper.at_once is 0; allowed are whole numbers from 1 on"),
         ({"lease_s": 0}, "hydra.sweeper.lease_s is 0; it must be above 0"),
         ({"max_disk_gb": float("inf")}, "hydra.sweeper.max_disk_gb is inf; it must be above 0"),
         ({"halving": {"first": 1}}, r"unknown config key hydra.sweeper.halving.first; the nearest is .*first_epoch"),

@@ -4,7 +4,18 @@ import pytest
 
 from shared.errors import DataError
 from shared.sweep import scoring
-from shared.sweep.scoring import Epoch, lr_score, measured, minimised, monitor_score, ranked, read_epochs
+from shared.sweep.scoring import (
+    RATE_SCORE,
+    Epoch,
+    lr_score,
+    measured,
+    minimised,
+    monitor_score,
+    ranked,
+    rate_key,
+    read_epochs,
+    score_of,
+)
 from tests.fabricate.sweep_points import point, view
 
 TABLE = """epoch,train/loss,val/loss,val/accuracy,train/gradient_norm
@@ -96,3 +107,16 @@ def test_a_planner_sees_scores_to_be_minimised():
     assert seen[0].outcome["value"] == 5.0
     assert measured(points[0]) == 2.0
     assert [one.number for one in ranked(seen)] == [one.number for one in ranked(points, "max")]
+
+
+def test_rates_alone_are_ranked_by_losses_and_anything_else_by_the_monitor():
+    def grid(*keys):
+        return {"kind": "grid", "values": {key: [1e-4, 1e-3] for key in keys}}
+
+    stages = {"kind": "hierarchical_lr", "key": "optimizer.head_lr"}
+    assert (rate_key(grid("optimizer.lr")), rate_key(stages)) == ("optimizer.lr", "optimizer.head_lr")
+    for space in (grid("optimizer.lr", "seed"), grid("seed"), grid(), {"kind": "optuna", "values": {}}, {}):
+        assert rate_key(space) is None
+        assert score_of(space, "val/f1", "max") == ("max", "val/f1")
+    assert score_of(grid("seed"), "val/loss", "min") == ("min", "val/loss")
+    assert score_of(grid("optimizer.lr"), "val/f1", "max") == ("min", RATE_SCORE)

@@ -1,10 +1,11 @@
 import json
 
 import pytest
+from omegaconf import OmegaConf
 
 from shared.errors import ConfigError, DataError
 from shared.sweep import contexts, exclusive_files
-from shared.sweep.search import Search
+from shared.sweep.search import Search, cut_to_subset
 from tests.fabricate.toy_sweep import planned, toy_search
 
 
@@ -38,6 +39,21 @@ def test_paths_and_what_points_set_themselves_make_no_other_search(tmp_path):
     searched = {"optimizer": {"lr": 1e-3}, "seed": 0}
     first = toy_search(tmp_path, config=searched | {"paths": {"cache": "a"}, "experiment": "x"})
     assert toy_search(tmp_path, config=searched | {"paths": {"cache": "b"}}).config_hash == first.config_hash
+
+
+def test_data_are_cut_where_there_is_a_key_for_it_and_otherwise_it_is_said():
+    config = OmegaConf.create({"data": {"n": None, "m": 5}})
+    done = [cut_to_subset(config, 10, key) for key in ("data.n", "data.m", "data.o", "data.n.o")]
+    assert done == [True, True, False, False]
+    assert config == {"data": {"n": 10, "m": 5}}
+
+
+def test_a_project_whose_data_cannot_be_cut_is_told_so(tmp_path):
+    said: list[str] = []
+    toy_search(tmp_path, said, num_samples=10, config={"data": {"size": 3}})
+    assert said == [
+        "redheart has no data.n that would cut its data to 10 samples, so every point trains on all of train"
+    ]
 
 
 def test_changed_code_is_refused_kept_or_run_again(tmp_path, monkeypatch):

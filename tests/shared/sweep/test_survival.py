@@ -51,8 +51,10 @@ def points_of(folder: Path) -> list[int]:
 
 def kill(process: subprocess.Popen[str], folder: Path, target: str) -> bool:
     """kill -9 the sweeper, its point processes or both; returns whether there was anything to kill."""
+    points: list[int] = []
+    while target != "sweeper" and not points and process.poll() is None:
+        points = points_of(folder)  # between two points there is none
     alive = process.poll() is None
-    points = points_of(folder) if target != "sweeper" else []
     pids = [*([process.pid] if alive and target != "point" else []), *points]
     for pid in pids:
         try:

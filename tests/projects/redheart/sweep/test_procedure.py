@@ -15,6 +15,7 @@ from projects.redheart.sweep.procedure import FlatSweep, check_rates, run_sweep
 from projects.redheart.sweep.results import read_results, seconds_per_sample
 from shared.errors import ConfigError, TrainingError
 from shared.learning_rate import rate_from_sweep
+from shared.sweep import exclusive_files
 from shared.sweep.point_process import Task, measure
 from shared.sweep.search import Search
 from tests.fabricate.toy_sweep import OBJECTIVE, ROOT, environment, epochs_run
@@ -116,7 +117,7 @@ def test_what_cannot_be_gone_on_with_is_one_sentence_in_our_words(tmp_path, swep
 
 def test_other_data_under_the_same_name_are_noticed_where_nothing_is_left_to_run(tmp_path, swept):
     folder, *_ = swept("data.standin.num_stories=300", rates=[1e-4])
-    (folder / "data.0.json").write_text(json.dumps({"schema": 1, "data_hash": "f" * 64, "fingerprint": None}))
+    exclusive_files.create(folder / "data.0.json", {"schema": 1, "data_hash": "f" * 64, "fingerprint": None})
     with pytest.raises(ConfigError, match=r"the data are not those that .*data\.0\.json tells of \(data_hash differ\)"):
         swept("data.standin.num_stories=300", rates=[1e-4])
 
@@ -125,12 +126,12 @@ def test_a_sweep_of_an_older_version_and_data_without_a_subset_are_left_alone(tm
     folder = tmp_path / "redheart" / "sweeps" / "try"
     folder.mkdir(parents=True)
     (folder / "lr_sweep_results.json").write_text('{"schema": 1, "points": []}')
-    with pytest.raises(ConfigError, match="is of an older version.*nothing of it was changed, give another --name"):
+    with pytest.raises(ConfigError, match=r"is of an older version.*nothing of it was changed, give another --name"):
         swept()
     assert [path.name for path in folder.iterdir()] == ["lr_sweep_results.json"]
     (folder / "lr_sweep_results.json").unlink()
-    monkeypatch.delattr("projects.redheart.data.text_datamodule.TextDataModule.subset_key")
-    with pytest.raises(ConfigError, match="names no subset_key and cannot be cut .*; give --num-stories all$"):
+    monkeypatch.setattr("projects.redheart.sweep.procedure.SUBSET_KEY", "data.num_tales")
+    with pytest.raises(ConfigError, match=r"have no data\.num_tales and cannot be cut .*; give --num-stories all$"):
         swept(num_stories=100)
     assert list(folder.iterdir()) == []
 
@@ -142,6 +143,7 @@ def test_rates_that_have_no_meaning_are_named(rates):
     assert check_rates([2e-4, 1e-5]) == [1e-5, 2e-4]
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_command_with_its_code_and_the_same_command_goes_on(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, "--rates", "1e-5,1e-4", "--num-stories", "all"]
     command += ["--epochs", "5", f"paths.outputs={tmp_path}"]
@@ -151,12 +153,12 @@ def test_a_signal_ends_the_command_with_its_code_and_the_same_command_goes_on(tm
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 143, said
     assert "stopped by SIGTERM; 0 of 2 points are settled; the same command goes on" in said
     folder = tmp_path / "redheart" / "sweeps" / "flat"
     assert not (folder / "lr_sweep_results.json").exists()
-    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].startswith("best: optimizer.lr=0.0001 score ")
     assert len(read_results(folder)["points"]) == 2

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -40,8 +41,6 @@ def test_each_rate_has_a_line_the_best_first_and_a_csv(tmp_path):
 
 
 def test_a_rate_that_diverged_shows_the_epochs_before_and_an_unsettled_one_nothing(tmp_path):
-    from dataclasses import replace
-
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.csv").write_text("epoch,train/loss,val/loss\n0,3.0,2.5\n1,nan,9.0\n")
@@ -61,7 +60,7 @@ def test_results_without_a_ledger_are_left_alone(tmp_path):
     with pytest.raises(ConfigError, match=r"is of an older version: it has lr_sweep_results\.json and no sweep\.json"):
         refuse_older(tmp_path)
     (tmp_path / "lr_sweep_results.json").write_text(json.dumps({"schema": 1, "points": [], "collected": []}))
-    with pytest.raises(ConfigError, match="holds the runs that --runs collected.*give another --name"):
+    with pytest.raises(ConfigError, match=r"holds the runs that --runs collected.*give another --name"):
         refuse_older(tmp_path)
     (tmp_path / "sweep.json").write_text("{}")
     refuse_older(tmp_path)

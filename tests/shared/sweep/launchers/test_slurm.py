@@ -56,6 +56,19 @@ def test_a_preempted_point_is_queued_again_and_goes_on(slurm, basic_table, tmp_p
     assert "Requeued job" in log
 
 
+@pytest.mark.parametrize("signum", ["USR1", "TERM"])
+def test_a_job_that_is_told_to_stop_is_launched_again(signum: str, slurm, basic_table, tmp_path: Path):
+    with launched("submitit_slurm", tmp_path, *FEW, environ=slurm | {"TOY_EPOCH_S": "3"}) as sweep:
+        view = sweep.begun()
+        job = jobs_of(view)[-1].removeprefix("slurm ")
+        client(slurm, "scancel", f"--signal={signum}", job)
+        assert sweep.end().table() == basic_table[:5]
+    after = sweep.views()[view.number]
+    assert (after.attempts, after.failures) == (2, 0)
+    assert len(set(jobs_of(after))) == 2, "another job, not the same one queued again"
+    assert each_once(sweep, sweep.views())
+
+
 def test_two_sweepers_on_one_ledger_share_the_points(slurm, basic_table, tmp_path: Path):
     environ = slurm | {"TOY_EPOCH_S": "0.3"}
     with launched("submitit_slurm", tmp_path, *TOY, environ=environ) as cluster:
