@@ -113,9 +113,11 @@ train: setup ## Run experiment E of project P with the overrides in ARGS
 # The project that the learning-rate sweep comes from, unless another is named. Ray has an environment of its own.
 sweep: P = redheart
 SWEEP_PYTHON = $(if $(filter ray,$(LAUNCHER)),$(RAY_VENV),$(VENV))/bin/python
+# E has a default, which is of another project: only one that is given counts.
+SWEEP_E = $(if $(filter command environment,$(origin E)),+experiment=$(E))
 .PHONY: sweep
 sweep: $(if $(filter ray,$(LAUNCHER)),setup-ray,setup) ## Sweep the learning rate of P (redheart) with LAUNCHER: basic, joblib, submitit_local, submitit_slurm, ray
-	$(SWEEP_PYTHON) -m projects.$(P).train -m hydra/sweeper=hierarchical_lr hydra/launcher=$(LAUNCHER) $(ARGS)
+	$(SWEEP_PYTHON) -m projects.$(P).train -m hydra/sweeper=hierarchical_lr hydra/launcher=$(LAUNCHER) $(SWEEP_E) $(ARGS)
 
 .PHONY: sweep-ray
 sweep-ray: ## The same on Ray workers, two on this machine
@@ -123,7 +125,7 @@ sweep-ray: ## The same on Ray workers, two on this machine
 
 .PHONY: test
 test: setup ## Run the quick tests on two processes (ARGS goes to pytest)
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not gpu' $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup ## Run the slow tests

@@ -28,7 +28,7 @@ from shared.environment import describe_environment
 from shared.errors import ConfigError, RunInterrupted
 from shared.events import EventWriter
 from shared.instantiate import instantiate
-from shared.learning_rate import rate_from_sweep, without_origin
+from shared.learning_rate import difference_from_sweep, rate_from_sweep, without_origin
 from shared.ledger import Ledger
 from shared.point_hooks import POINT_KIND, PointHooks
 from shared.resume import find_run, refuse_differences, saved_settings
@@ -224,6 +224,9 @@ def open_session(settings: Settings, run: RunDirectory, interruption: Interrupti
             f"the run was started with {threads_before} threads and goes on with {environment['threads']}: it will not "
             "be bit-equal to an uninterrupted one; set runtime.threads"
         )
+    difference = difference_from_sweep(settings.plain)
+    if difference is not None:
+        session.warn(difference)
     return session
 
 

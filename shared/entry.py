@@ -37,6 +37,8 @@ def train(project: str, job: Callable[[DictConfig], float | None] | None = None)
         reached.append(True)
         return (job or run_job)(config)
 
+    # A sweep that has begun is composed, so that what stops it later is no wrong usage.
+    run.begun = lambda: reached.append(True)  # type: ignore[attr-defined]
     if job is not None:
         run.is_other_command = True  # type: ignore[attr-defined]
     _register_sweepers(sys.argv[1:])

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, RunInterrupted
 
 ALLOWED_PREFIXES = ("projects.", "shared.", "lightning.")
 
@@ -43,6 +43,7 @@ def resolve_target(config: Mapping[str, Any], where: str) -> Any:
 
     Raises:
         ConfigError: If it is missing, not below an allowed package, or cannot be imported.
+        RunInterrupted: A signal came while it was imported.
     """
     from hydra.utils import get_object
 
@@ -52,7 +53,17 @@ def resolve_target(config: Mapping[str, Any], where: str) -> Any:
     try:
         return get_object(path)
     except Exception as error:  # Hydra wraps import errors of every kind
+        stop = _interruption(error)
+        if stop is not None:
+            raise stop from error
         raise ConfigError(f"{where}._target_ {path!r} cannot be imported: {error}") from error
+
+
+def _interruption(error: BaseException | None) -> RunInterrupted | None:
+    """The stop by a signal that an error came from: its handler raises wherever the process is, in an import too."""
+    while error is not None and not isinstance(error, RunInterrupted):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def check_arguments(config: Mapping[str, Any], where: str, target: Any, given: tuple[str, ...]) -> None:

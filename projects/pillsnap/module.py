@@ -13,7 +13,7 @@ from projects.pillsnap.mixing import Mixing
 from projects.pillsnap.models import PillNetwork, build_network
 from projects.pillsnap.preprocess import UnifiedPreprocessor
 from shared.base_module import BaseModule
-from shared.distributed.collectives import num_ranks
+from shared.distributed.collectives import largest_over_ranks, num_ranks
 from shared.errors import CheckpointError
 from shared.metric_keys import metric_key
 
@@ -142,7 +142,7 @@ class PillClassifier(BaseModule):
         """Loss of one batch; accuracy is that of the batches left unmixed, where a label means what it says."""
         outputs = super().training_step(batch, batch_idx)
         # Ranks log alike, whatever their rows: they exchange what they have logged at the end of the epoch.
-        if self.unmixed_accuracy.update_called or num_ranks() > 1:
+        if largest_over_ranks([int(self.unmixed_accuracy.update_called)])[0]:
             self.log(metric_key("train", "accuracy"), self.unmixed_accuracy, on_step=False, on_epoch=True)
         return outputs
 
@@ -160,9 +160,20 @@ class PillClassifier(BaseModule):
             self._log_part(name, logits[known], batch["attributes"][known, place])
         return outputs
 
+    def on_validation_epoch_end(self) -> None:
+        """On several ranks a part is logged if one had a row of it; not in the steps, whose number may differ."""
+        if num_ranks() == 1:
+            return
+        parts = {name: cast("Metric", metric) for name, metric in self.part_metrics.items()}
+        had_rows = largest_over_ranks([int(metric.update_called) for metric in parts.values()])
+        for (name, metric), has in zip(parts.items(), had_rows, strict=True):
+            if has:
+                self.log(metric_key("val", "accuracy", task=name), metric)
+
     def _log_part(self, name: str, logits: Tensor, target: Tensor) -> None:
         metric = cast("Metric", self.part_metrics[name])
-        if len(target):
-            metric.update(logits, target)
-        if len(target) or num_ranks() > 1:
+        if not len(target):
+            return
+        metric.update(logits, target)
+        if num_ranks() == 1:
             self.log(metric_key("val", "accuracy", task=name), metric)

@@ -21,7 +21,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-from shared.distributed.collectives import largest_over_ranks
+from shared.distributed.collectives import largest_over_ranks, num_ranks
 from shared.errors import RunInterrupted
 from shared.sampler import ResumableLoader
 
@@ -54,6 +54,10 @@ class Interruption:
         if self.received is not None or not self.deferred:  # the second signal does not wait
             self.received = signum
             self.raise_if_received()
+        self.note(signum)
+
+    def note(self, signum: int) -> None:
+        """A signal has come, to this process or to another rank; its copy within a moment is the same stop."""
         self.received, self._received_at = signum, time.monotonic()
 
     def raise_if_received(self) -> None:
@@ -125,8 +129,8 @@ class InterruptGuard(Callback):
         """The checkpoint of the epoch before is on disk: a good place to stop."""
         self._batches_done = 0
         self._last_save = time.monotonic()
-        self._agree(is_due=False)
-        self.interruption.raise_if_received()
+        signum, _ = self._agree(is_due=False)
+        self._stop(signum)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -136,11 +140,12 @@ class InterruptGuard(Callback):
         if batch_idx + 1 >= trainer.num_training_batches or self._is_mid_accumulation(trainer, batch_idx):
             return
         is_due = trainer.is_global_zero and time.monotonic() - self._last_save >= self.every_s
-        if not self._agree(is_due) and self.interruption.received is None:
+        signum, is_due = self._agree(is_due)
+        if not signum and not is_due:
             return
         trainer.save_checkpoint(self.path, weights_only=False)
         self._last_save = time.monotonic()
-        self.interruption.raise_if_received()
+        self._stop(signum)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A checkpoint from here on belongs to a whole epoch."""
@@ -158,12 +163,17 @@ class InterruptGuard(Callback):
         """From here on a signal stops at once."""
         self.interruption.deferred = False
 
-    def _agree(self, is_due: bool) -> bool:
-        """Whether one rank wants to save; a signal that came to one of them has come to all from here on."""
+    def _agree(self, is_due: bool) -> tuple[int, bool]:
+        """The signal that has come to one of the ranks, 0 for none, and whether one of them wants to save."""
         signum, due = largest_over_ranks([self.interruption.received or 0, int(is_due)])
-        if signum:
-            self.interruption.received = signum
-        return bool(due)
+        if signum and signum != self.interruption.received:
+            self.interruption.note(signum)
+        return signum, bool(due)
+
+    def _stop(self, signum: int) -> None:
+        """Stop on the signal agreed on; one that came to this rank since then waits until the others know of it."""
+        if signum or num_ranks() == 1:
+            self.interruption.raise_if_received()
 
     def _is_mid_accumulation(self, trainer: Trainer, batch_idx: int) -> bool:
         """Between two micro-batches of one step the gradients live nowhere but in memory."""

@@ -65,8 +65,12 @@ def other_ranks(session: Session, plan: RankPlan, checkpoint: Path | None) -> It
     except BaseException as error:
         # An exception of rank 0's own comes as it is; one from talking to the others is their fault, if one has ended.
         sentence = ranks.find_fault(LAST_WORDS_S) if _is_about_others(error) else None
-        leave()
-        ranks.end(LAST_WORDS_S if isinstance(error, RunInterrupted) else 1.0)
+        if isinstance(error, RunInterrupted):  # the others stop at the same place, by themselves
+            leave()
+            ranks.end(LAST_WORDS_S)
+        else:  # the others wait for this rank inside of a collective, and taking leave may wait for them
+            ranks.end(1.0)
+            leave()
         if sentence is not None:
             raise TrainingError(sentence) from error
         raise

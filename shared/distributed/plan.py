@@ -67,11 +67,11 @@ def plan_ranks(plain: Mapping[str, Any]) -> RankPlan:
     nodes = trainer.get("num_nodes", 1)
     if nodes != 1:
         raise ConfigError(f"trainer.num_nodes is {nodes!r}, allowed: 1; a run starts its processes on its own machine")
-    strategy = trainer.get("strategy", "auto")
-    if strategy not in STRATEGIES:
-        raise ConfigError(f"trainer.strategy is {strategy!r}, allowed: {', '.join(STRATEGIES)}")
     on_gpu = _is_on_gpu(trainer.get("accelerator", "auto"))
     count = _count(trainer.get("devices", "auto"), on_gpu)
+    strategy = trainer.get("strategy", "auto") if count > 1 else "auto"  # of no meaning for one process
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        raise ConfigError(f"trainer.strategy is {strategy!r}, allowed: {', '.join(STRATEGIES)}")
     sync = trainer.get("sync_batchnorm")
     if sync and not on_gpu and count > 1:
         raise ConfigError("trainer.sync_batchnorm is true, allowed on CPUs: false or null; torch has it for GPUs only")
@@ -109,6 +109,34 @@ def check_ranks(plain: Mapping[str, Any]) -> None:
         )
 
 
+def unused_strategy(plain: Mapping[str, Any], plan: RankPlan) -> list[str]:
+    """What to say where a strategy is configured for one process, which has no use for it.
+
+    Args:
+        plain: The whole configuration in plain containers.
+        plan: What it came to.
+    """
+    strategy = plain["trainer"].get("strategy", "auto")
+    if plan.count > 1 or strategy in ("auto", None):
+        return []
+    devices = plain["trainer"].get("devices", "auto")
+    return [f"trainer.strategy is {strategy!r} and is not used: trainer.devices={devices} is one process"]
+
+
+def device_of_one(devices: Any) -> int | list[int]:
+    """`trainer.devices` for Lightning where one process trains: the GPU that is named by its number, otherwise any one.
+
+    Args:
+        devices: As configured.
+
+    Example:
+        >>> device_of_one([1]), device_of_one("1,"), device_of_one("1"), device_of_one(4)
+        ([1], [1], 1, 1)
+    """
+    named = _named(devices)
+    return named if named is not None and len(named) == 1 else 1
+
+
 def threads_of_rank(threads: int | None, plan: RankPlan) -> int:
     """Threads of torch in each rank: as configured, otherwise the cores shared among the ranks.
 
@@ -128,21 +156,42 @@ def _is_on_gpu(accelerator: Any) -> bool:
 
 
 def _count(devices: Any, on_gpu: bool) -> int:
+    gpus = _num_gpus() if on_gpu else None
     if devices in ("auto", -1, "-1"):
-        if not on_gpu:
-            return 1
-        import torch
-
-        return torch.cuda.device_count()
-    if isinstance(devices, bool) or not isinstance(devices, int) or devices < 1:
+        return 1 if gpus is None else gpus
+    named = _named(devices)
+    if named is not None and len(named) > 1:
+        shown = ",".join(map(str, named))
+        raise ConfigError(
+            f"trainer.devices is {devices!r}, allowed: auto, a whole number from 1 on, or one GPU by its number; for "
+            f"these GPUs set CUDA_VISIBLE_DEVICES={shown} and trainer.devices={len(named)}"
+        )
+    if named is not None:
+        if gpus is not None and named[0] >= gpus:
+            raise ConfigError(f"trainer.devices is {devices!r}, allowed: GPUs 0 to {gpus - 1}, those of this machine")
+        return 1
+    count = int(devices) if isinstance(devices, str) and devices.strip().isdecimal() else devices
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ConfigError(f"trainer.devices is {devices!r}, allowed: auto or a whole number from 1 on")
-    if on_gpu:
-        import torch
+    if gpus is not None and count > gpus:
+        raise ConfigError(f"trainer.devices is {devices}, allowed: up to {gpus}, the GPUs of this machine")
+    return count
 
-        gpus = torch.cuda.device_count()
-        if devices > gpus:
-            raise ConfigError(f"trainer.devices is {devices}, allowed: up to {gpus}, the GPUs of this machine")
-    return devices
+
+def _named(devices: Any) -> list[int] | None:
+    """GPUs that are named by their numbers, as Lightning reads a list or a string with a comma; None otherwise."""
+    if isinstance(devices, str) and "," in devices:
+        parts = [part.strip() for part in devices.split(",") if part.strip()]
+        return [int(part) for part in parts] if parts and all(part.isdecimal() for part in parts) else None
+    if not isinstance(devices, list | tuple) or not devices:
+        return None
+    return list(devices) if all(type(device) is int and device >= 0 for device in devices) else None
+
+
+def _num_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _check_accelerator(accelerator: Any, on_gpu: bool) -> None:

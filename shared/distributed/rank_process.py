@@ -28,7 +28,7 @@ from shared.run_dir import RunDirectory
 from shared.seeding import seed_all
 from shared.session import Session
 from shared.splits import write_splits
-from shared.stages.train import fit_module, step_of
+from shared.stages.train import fit_module
 
 PR_SET_PDEATHSIG = 1
 
@@ -104,7 +104,7 @@ def run_rank(place: Place) -> None:
         session.module = build_module(session)
         os.write(place.ready, READY)
         os.close(place.ready)
-        fit_module(session, place.checkpoint, step_of(place.checkpoint))
+        fit_module(session, place.checkpoint, step=None)
         leave()
 
 

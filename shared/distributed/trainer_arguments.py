@@ -8,21 +8,22 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from shared.distributed.plan import RankPlan
+from shared.distributed.plan import RankPlan, device_of_one
 from shared.distributed.sharding import ShardedStrategy
 
 ANSWER_WITHIN = timedelta(minutes=30)
 """A rank that lives and does not answer for so long, while rank 0 writes to a slow disk for example, ends the fit."""
 
 
-def trainer_arguments(plan: RankPlan | None) -> dict[str, Any]:
+def trainer_arguments(plan: RankPlan | None, devices: Any = 1) -> dict[str, Any]:
     """Arguments of `Trainer` that take the place of `trainer.devices`, `strategy` and `sync_batchnorm`.
 
     Args:
         plan: The ranks; None: one process, whatever is configured.
+        devices: `trainer.devices` as configured: one process takes the GPU that it names.
     """
     if plan is None or plan.count == 1:
-        return {"devices": 1, "strategy": "auto", "sync_batchnorm": False}
+        return {"devices": device_of_one(devices), "strategy": "auto", "sync_batchnorm": False}
     strategy: Any
     if plan.is_sharded:
         strategy = ShardedStrategy(plan.count, ANSWER_WITHIN)

@@ -10,7 +10,8 @@ from typing import Any
 from shared.errors import UserError
 from shared.live import checked
 from shared.live.discovery import run_id
-from shared.sweep.overview import SWEEP_FILE, SweepReader
+from shared.sweep.overview import SweepReader
+from shared.sweep.sweep_file import SWEEP_FILE
 
 MAX_POINTS = 1000
 MAX_KEYS = 12

@@ -14,8 +14,9 @@ from typing import Any
 
 from shared.live.discovery import run_id
 from shared.live.sweep import Sweep
+from shared.sweep.sweep_file import SWEEP_FILE
 
-ROOM, SWEEP_FILE = "sweeps", "sweep.json"
+ROOM = "sweeps"
 MAX_SWEEPS = 20
 MAX_FOLDERS = 2000
 POLL_S = 0.1

@@ -18,7 +18,7 @@ from shared.checkpoint_io import AtomicCheckpointIO, load_checkpoint
 from shared.config import Settings, enabled_nodes
 from shared.distributed.collectives import gathered
 from shared.distributed.launch import other_ranks
-from shared.distributed.plan import plan_ranks
+from shared.distributed.plan import plan_ranks, unused_strategy
 from shared.distributed.sharding import require_shardable
 from shared.distributed.trainer_arguments import batch_norm_findings, trainer_arguments, trainer_plugins
 from shared.errors import ConfigError
@@ -79,15 +79,17 @@ def train(session: Session, named_checkpoint: Path | None) -> None:
     checkpoint, passed_over = checkpoint_to_resume(session.run, named_checkpoint)
     for sentence in passed_over:
         session.warn(sentence)
-    step = step_of(checkpoint)
+    step = None
     if checkpoint is not None:
         content = load_checkpoint(checkpoint)
+        step = int(content["global_step"])
         session.resumed_from = {"checkpoint": checkpoint.name, "epoch": int(content["epoch"]), "step": step}
         session.say(f"resuming from {checkpoint} (epoch {content['epoch']}, step {step})")
     assert session.module is not None
     if plan.is_sharded:
         require_shardable(session.module)
-    for sentence in batch_norm_findings(plan, session.module, session.datamodule.batch_size):
+    batch_norm = batch_norm_findings(plan, session.module, session.datamodule.batch_size)
+    for sentence in [*unused_strategy(session.settings.plain, plan), *batch_norm]:
         session.warn(sentence)
     began = time.monotonic()
     with other_ranks(session, plan, checkpoint):
@@ -106,18 +108,13 @@ def train(session: Session, named_checkpoint: Path | None) -> None:
         session.module = None  # of which this process has a part
 
 
-def step_of(checkpoint: Path | None) -> int | None:
-    """Optimiser steps behind a checkpoint, None without one."""
-    return None if checkpoint is None else int(load_checkpoint(checkpoint)["global_step"])
-
-
 def fit_module(session: Session, checkpoint: Path | None, step: int | None) -> list[str]:
     """What every rank does: Lightning's loop.
 
     Args:
         session: The run, with its module.
         checkpoint: What is gone on from, None to begin.
-        step: Of that checkpoint.
+        step: Of that checkpoint; None to begin, and on ranks above 0, whose loggers write nothing.
 
     Returns:
         What module and callbacks have found in the fit, those of other ranks by their number.
@@ -161,7 +158,7 @@ def build_trainer(session: Session, resume_step: int | None) -> Trainer:
     if plan is not None:
         callbacks = [OneLoss(), *callbacks, OneStop()]
     rehearsed = LIMITS if session.settings.runtime.rehearse else {}
-    ranks = trainer_arguments(plan)
+    ranks = trainer_arguments(plan, plain["trainer"].get("devices", 1))
     configured = {key: value for key, value in (plain["trainer"] | rehearsed).items() if key not in ranks}
     return instantiate(
         configured, "trainer", **ranks,

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +15,9 @@ from rich.live import Live
 
 from shared.errors import ConfigError, RunInterrupted, UserError
 from shared.sweep import show
-from shared.sweep.overview import SWEEP_FILE, SweepReader, read_facts
+from shared.sweep.exports import drop_best
+from shared.sweep.overview import SweepReader, read_facts
+from shared.sweep.sweep_file import SWEEP_FILE
 
 LATEST = "latest"
 INTERVAL_S = 2.0
@@ -101,11 +105,12 @@ def _table(folder: Path, given: argparse.Namespace) -> int:
 def _retry(folder: Path, given: argparse.Namespace) -> int:
     if bool(given.points) == given.all:
         raise ConfigError("retry needs either the points to be tried again (ids or numbers) or --all")
-    reader = SweepReader(folder)
+    reader = SweepReader(folder, writes=True)
     ids = None if given.all else [_point_named(reader.read(), name) for name in given.points]
     count = reader.ledger.retry(ids)
     print(f"{count} {'point' if count == 1 else 'points'} may be tried again")
     if count:
+        drop_best(folder)
         print(f"to go on: give the sweep's command again, or python -m shared.sweep work {folder}")
     return 0
 
@@ -160,7 +165,12 @@ def _work(folder: Path, given: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     try:
-        raise SystemExit(main())
+        code = main()
+        sys.stdout.flush()
+        raise SystemExit(code)
+    except BrokenPipeError:  # whoever read has seen enough; what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except UserError as error:  # shared.entry does the same, but takes half a second to import
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error

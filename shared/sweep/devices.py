@@ -24,6 +24,8 @@ HELD = "SWEEP_DEVICES_HELD"
 
 SLURM_SETS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "GPU_DEVICE_ORDINAL")
 """Set by SLURM where the allocation says which devices a job has."""
+OWN_JOB = ("SUBMITIT_EXECUTOR", "slurm")
+"""Set in a job that submitit gave to SLURM for one point; all that is visible there is this point's."""
 
 _bound: tuple[str, ...] | None = None  # what CUDA was initialised with in this process
 
@@ -53,7 +55,8 @@ def device_lease(count: int = 1, *, folder: Path | None = None, poll_s: float = 
 
     Only one of those who wait collects devices, so a job that needs several is not starved by those that need one.
 
-    Without GPUs, within another lease, and where SLURM has given the devices, nothing is held and nothing changed.
+    Without GPUs, within another lease, and where SLURM has given the devices to this point alone, nothing is held and
+    nothing changed. Points that share an allocation (`salloc --gres=gpu:4`) share out what it shows.
 
     Args:
         count: Devices that the job needs, >= 1.
@@ -67,7 +70,7 @@ def device_lease(count: int = 1, *, folder: Path | None = None, poll_s: float = 
         ConfigError: If the job needs more devices than there are.
     """
     names = visible_devices()
-    if not names or HELD in os.environ or any(os.environ.get(name) for name in SLURM_SETS):
+    if not names or HELD in os.environ or _has_been_given(names):
         yield ()
         return
     if count > len(names):
@@ -75,12 +78,25 @@ def device_lease(count: int = 1, *, folder: Path | None = None, poll_s: float = 
             f"a point needs {count} GPUs (trainer.devices) and {len(names)} are visible ({', '.join(names)}); lower "
             "trainer.devices"
         )
-    place = folder or Path(tempfile.gettempdir()) / f"sweep-devices-{os.getuid()}-{socket.gethostname()}"
+    place = folder or Path(tempfile.gettempdir()) / _folder_name()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as held:
         taken = _take(_candidates(names), count, place, poll_s, held)
         with _shown(taken):
             yield taken
+
+
+def _has_been_given(names: tuple[str, ...], environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a scheduler has given these devices to this point and to nobody else."""
+    if not any(environ.get(name) for name in SLURM_SETS):
+        return False
+    return len(names) == 1 or environ.get(OWN_JOB[0]) == OWN_JOB[1]
+
+
+def _folder_name(environ: Mapping[str, str] = os.environ) -> str:
+    """Of the lock files; an allocation has its own, since SLURM may call the first device of each of them 0."""
+    job = environ.get("SLURM_JOB_ID") if any(environ.get(name) for name in SLURM_SETS) else None
+    return f"sweep-devices-{os.getuid()}-{socket.gethostname()}{'' if job is None else f'-{job}'}"
 
 
 def _candidates(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """The end of a sweep: its exports, the table, and the last lines."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from shared.errors import TrainingError
-from shared.learning_rate import OPTIMAL_FILE
+from shared.errors import DataError, TrainingError
+from shared.sweep.exports import read_best
 from shared.sweep.loop import SweepLoop
 from shared.sweep.objective import NOT_FINITE
 from shared.sweep.overview import SweepReader
@@ -17,8 +16,6 @@ from shared.sweep.rebuild import rebuild_exports
 from shared.sweep.show import ranking, shown
 from shared.sweep.show import settings as values_text
 from shared.sweep.states import PointView
-
-BEST_FILES = (OPTIMAL_FILE, "best.json")
 
 
 def finish(loop: SweepLoop, console: Console) -> None:
@@ -30,14 +27,23 @@ def finish(loop: SweepLoop, console: Console) -> None:
 
     Raises:
         RunInterrupted: A signal stopped the sweep.
+        DataError: The exports cannot be written.
         TrainingError: Points failed for good, or none has a score. A fit whose loss was not finite is a result.
     """
     folder = loop.search.folder
     points = loop.run()
     if not loop.has_launched:
         console.print("there was nothing left to run", markup=False)
-    is_fresh = loop.has_launched or _best_file(folder) is None
-    rebuild_exports(folder, complete=True, pictures=is_fresh)
+    best_before = read_best(folder)
+    settled = sum(view.is_settled for view in points)
+    is_fresh = loop.has_launched or best_before is None or best_before.get("points") != settled
+    try:
+        rebuild_exports(folder, complete=True, pictures=is_fresh)
+    except OSError as error:
+        raise DataError(
+            f"all points are settled, but the exports cannot be written to {folder} ({error.strerror or error}); "
+            f"make room there, then python -m shared.sweep table {os.path.relpath(folder)}"
+        ) from error
     overview = SweepReader(folder).read(thorough=False)
     for line in ranking(overview):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -49,13 +55,8 @@ def finish(loop: SweepLoop, console: Console) -> None:
     _fail_for(points, named, has_best=best is not None)
 
 
-def _best_file(folder: Path) -> Path | None:
-    return next((folder / name for name in BEST_FILES if (folder / name).is_file()), None)
-
-
 def _say_best(best: Mapping[str, Any], folder: Path, console: Console) -> None:
-    path = _best_file(folder)
-    note = "" if path is None else json.loads(path.read_text(encoding="utf-8")).get("note")
+    note = (read_best(folder) or {}).get("note")
     if note:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     print(" ".join(part for part in ("best:", values_text(best["values"]), f"score {shown(best['score'])}") if part))

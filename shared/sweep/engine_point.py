@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import math
 import resource
 import socket
 import sys
@@ -20,15 +21,18 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]  # documented
 
 from shared.checkpoint_io import AtomicCheckpointIO
 from shared.config import Settings, check_config, differing_keys
+from shared.distributed.plan import plan_ranks
 from shared.engine import fit
 from shared.errors import ConfigError, DataError, TrainingError, UserError
 from shared.learning_rate import rate_from_sweep
 from shared.resume import checkpoint_to_resume, saved_settings
 from shared.run_dir import RunDirectory
+from shared.sweep.data_seen import check_data, note_files
 from shared.sweep.devices import device_lease
 from shared.sweep.disk_budget import GB, SETTLED, BudgetedCheckpointIO, SweepDisk, drop_checkpoints, settle
-from shared.sweep.halving import HalvingRule, SuccessiveHalving
-from shared.sweep.initial_weights import InitialWeights, check_data, check_weights
+from shared.sweep.halving import SuccessiveHalving
+from shared.sweep.halving_rule import HalvingRule
+from shared.sweep.initial_weights import InitialWeights, check_weights
 from shared.sweep.objective import NOT_FINITE, Outcome, PointWork
 from shared.sweep.scoring import RATE_SCORE, Direction, lr_score, monitor_score, read_epochs
 
@@ -167,6 +171,7 @@ class EnginePoint:
             work.claim.check()
         keep = work.settings.get("on_change") == "keep"
         check_data(work.folder, work.generation, work.values, facts, keep)
+        note_files(work.folder, work.generation, work.values, self.settings.plain["data"])
         if sha256 is not None:
             check_weights(work.folder, work.generation, work.values, sha256)
 
@@ -236,7 +241,7 @@ def _outcome(work: PointWork, settings: Settings, run: RunDirectory) -> Outcome:
     return {
         "score": measure(work, settings, run),
         "value": monitor_score(path, monitor, "max" if settings.runtime.monitor_mode == "max" else "min"),
-        "epochs": [asdict(epoch) for epoch in read_epochs(path)],
+        "epochs": [_finite(asdict(epoch)) for epoch in read_epochs(path)],
         "metrics": _last_row(path),
         "run": str(run.path.resolve()),
         "seconds": fitted.get("seconds"),
@@ -248,10 +253,15 @@ def _outcome(work: PointWork, settings: Settings, run: RunDirectory) -> Outcome:
     }
 
 
-def _last_row(path: Path) -> dict[str, float]:
+def _last_row(path: Path) -> dict[str, float | None]:
     with path.open(encoding="utf-8", newline="") as stream:
         last = list(csv.DictReader(stream))[-1]
-    return {key: float(text) for key, text in last.items() if text and key not in ("epoch", "step")}
+    return _finite({key: float(text) for key, text in last.items() if text and key not in ("epoch", "step")})
+
+
+def _finite(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
+    """JSON knows no other numbers: a metric that is not defined on these data, a norm that has overflowed."""
+    return {key: None if value is None or not math.isfinite(value) else value for key, value in numbers.items()}
 
 
 def _direction(text: str) -> Direction:
@@ -308,8 +318,7 @@ def _devices(settings: Settings) -> Iterator[None]:
     if trainer.get("accelerator", "auto") == "cpu":
         yield
         return
-    devices = trainer.get("devices", 1)
-    with device_lease(devices if isinstance(devices, int) and devices > 0 else 1):
+    with device_lease(plan_ranks(settings.plain).count):
         yield
 
 

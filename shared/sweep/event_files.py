@@ -167,6 +167,8 @@ class EventFiles:
                 content = exclusive_files.decode(stream.read())
         except FileNotFoundError:
             return False  # another process has just set it aside
+        except IsADirectoryError:
+            raise DataError(f"{path} is a folder where the file of an event must be; move it elsewhere.") from None
         if content is not None and isinstance(content.get("schema"), int) and content["schema"] > SCHEMA:
             raise DataError(
                 f"{path} has schema {content['schema']}, and this version reads up to {SCHEMA}: "

@@ -7,6 +7,7 @@ cumulative file.
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ TABLE_FILE = "table.csv"
 UNCERTAINTY = "one seed, no interval"
 """Stands beside every score: how it would vary from seed to seed is not measured by one run."""
 OUTSIDE, OTHER_CODE = "outside", "other code"
+BEST_FILES = (OPTIMAL_FILE, "best.json")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ class Best:
 def write_exports(facts: SweepFacts, points: Sequence[PointView], *, pictures: bool = True) -> Best | None:
     """Write all files; the one that names the best comes last, and only once the sweep is complete.
 
+    While points are missing there is no file of the best, also none of an earlier search. It is written only where it
+    would say something else, since its time tells which sweep was last to find a rate (`optimizer.lr_from=latest`).
+
     Args:
         facts: About the sweep.
         points: All points of all generations.
@@ -112,9 +117,35 @@ def write_exports(facts: SweepFacts, points: Sequence[PointView], *, pictures: b
     write_json(facts.folder / cumulative_name(facts), _finite(cumulative(facts, points, best)))
     if pictures:
         _write_pictures(facts, points)
-    if best is not None and facts.complete:
-        write_json(facts.folder / best_name(facts), best_content(facts, best))
+    if best is None or not facts.complete:
+        drop_best(facts.folder)
+        return best
+    content = best_content(facts, best)
+    if read_best(facts.folder) != content:
+        drop_best(facts.folder)  # that of another kind of search has another name
+        write_json(facts.folder / best_name(facts), content)
     return best
+
+
+def drop_best(folder: Path) -> None:
+    """Remove the file of the best: what it names may not be the best any more.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    for name in BEST_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_best(folder: Path) -> dict[str, Any] | None:
+    """What the file of the best says; None where there is none, or one that cannot be read."""
+    for name in BEST_FILES:
+        try:
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return content if isinstance(content, dict) else None
+    return None
 
 
 def cumulative_name(facts: SweepFacts) -> str:
@@ -124,7 +155,7 @@ def cumulative_name(facts: SweepFacts) -> str:
 
 def best_name(facts: SweepFacts) -> str:
     """Name of the file with the best point."""
-    return "best.json" if facts.rate_key is None else OPTIMAL_FILE
+    return BEST_FILES[facts.rate_key is None]
 
 
 def find_best(facts: SweepFacts, points: Sequence[PointView]) -> Best | None:
@@ -169,6 +200,7 @@ def best_content(facts: SweepFacts, best: Best) -> dict[str, Any]:
     return {
         "schema": SCHEMA, **head, "score": best.score, "uncertainty": UNCERTAINTY, "direction": facts.direction,
         "point": best.id, "stage": best.stage, "points": best.points, "at_edge": bool(best.at_edge), "note": best.note,
+        "generation": facts.generation, "space": dict(facts.space),
     }  # fmt: skip
 
 

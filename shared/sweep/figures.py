@@ -125,10 +125,13 @@ def _draw_losses(axes: "Axes", points: Sequence[PointView], key: str, colours: M
         mine = point.id in colours
         losses += [loss for _, loss in shown]
         axes.plot(
-            *zip(*shown, strict=True), "o-" if mine else "-", color=colours.get(point.id, FAINT), ms=3.5,
+            *zip(*shown, strict=True), "o-", color=colours.get(point.id, FAINT), ms=3.5 if mine else 1.5,
             lw=1.6 if mine else 0.9, zorder=3 if mine else 1, label=f"{point.values[key]:g}" if mine else None,
         )  # fmt: skip
     _stretch(axes, losses)
+    low, high = axes.get_xlim()
+    if high - low < 1:  # a single epoch
+        axes.set_xlim(low - 0.5, high + 0.5)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=8, title="rate", title_fontsize=8, framealpha=0.9)
     else:

@@ -60,10 +60,6 @@ class GridPlanner:
         ]
         return missing or None
 
-    def score(self, outcome: Mapping[str, Any]) -> float:
-        """The outcome's score."""
-        return float(outcome["score"])
-
     def _cells(self) -> list[tuple[tuple[int, ...], tuple[tuple[str, Any], ...]]]:
         """All combinations, each with the place of its values on their axes."""
         places = itertools.product(*(range(len(axis)) for axis in self.axes.values()))

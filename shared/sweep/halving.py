@@ -10,69 +10,19 @@ was held back can be promoted later; here it has ended, since a paused fit would
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from shared.errors import ConfigError
 from shared.sweep import exclusive_files
+from shared.sweep.halving_rule import HalvingRule
 from shared.sweep.objective import DIRECTIONS
 
 SCHEMA = 1
 RUNGS = "rungs"
 """Folder of the sweep: `rungs/<epochs>/<point>.json`, each created once and never changed."""
-
-
-@dataclass(frozen=True)
-class HalvingRule:
-    """When points are compared, and how many go on.
-
-    Attributes:
-        first_epoch: Epochs before the first rung, >= 1.
-        eta: One of so many goes on, >= 2; also the factor from rung to rung.
-
-    Raises:
-        ConfigError: If a number is out of range.
-    """
-
-    first_epoch: int
-    eta: int
-
-    def __post_init__(self) -> None:
-        for name, value, least in (("first_epoch", self.first_epoch, 1), ("eta", self.eta, 2)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(
-                    f"hydra.sweeper.halving.{name} is {value!r}; it must be a whole number from {least} on"
-                )
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> "HalvingRule | None":
-        """The rule of a sweep, None where it has none.
-
-        Raises:
-            ConfigError: If it is anything but null or {first_epoch, eta}.
-        """
-        given = settings.get("halving")
-        if given is None:
-            return None
-        if not isinstance(given, Mapping) or set(given) != {"first_epoch", "eta"}:
-            raise ConfigError(f"hydra.sweeper.halving is {given!r}; allowed are null and {{first_epoch: 1, eta: 3}}")
-        return cls(given["first_epoch"], given["eta"])
-
-    def is_rung(self, epochs: int) -> bool:
-        """Whether points are compared after so many epochs.
-
-        Example:
-            >>> [epochs for epochs in range(30) if HalvingRule(2, 3).is_rung(epochs)]
-            [2, 6, 18]
-        """
-        rung = self.first_epoch
-        while rung < epochs:
-            rung *= self.eta
-        return rung == epochs
 
 
 def goes_on(own: float, others: Sequence[float], eta: int, direction: str = "min") -> bool:

@@ -1,4 +1,4 @@
-"""Whether the points of a sweep begin alike: the hash of the weights before the first step, and the data they see.
+"""Whether the points of a sweep begin alike: the hash of the weights before the first step.
 
 What the first point of a generation has found stands in the sweep's folder, created once; every later one is compared.
 """
@@ -11,15 +11,11 @@ from lightning import Callback, LightningModule, Trainer
 
 from shared.errors import TrainingError
 from shared.sweep import exclusive_files
-from shared.sweep.objective import DataChangedError
 from shared.weights import weights_sha256
 
 SCHEMA = 1
 NOT_IN_WEIGHTS = ("optimizer", "scheduler", "trainer", "callbacks", "runtime", "logger")
 """Roots of the configuration that the initial weights do not depend on; with these alone swept, all must be equal."""
-
-DATA_KEYS = ("data", "seed", "experiment")
-"""Roots that the data depend on; with one of these swept, data of points may differ."""
 
 
 class InitialWeights(Callback):
@@ -70,31 +66,6 @@ def check_weights(folder: Path, generation: int, values: Mapping[str, Any], sha2
             f"the initial weights of this point ({sha256[:12]}) are not those of the sweep's first point "
             f"({found['initial_weights'][:12]}), so their scores cannot be compared: look for a random number that the "
             "seed does not fix, or for another version of a library on this machine"
-        )
-
-
-def check_data(folder: Path, generation: int, values: Mapping[str, Any], facts: Mapping[str, Any], keep: bool) -> None:
-    """Compare what a point has read with what the first point has read.
-
-    Args:
-        folder: Of the sweep.
-        generation: Of the sweep.
-        values: Swept keys and the point's values.
-        facts: `data_hash` and `fingerprint` of the point; a fingerprint may be None.
-        keep: Whether results on other data may stand beside each other, marked by their hash.
-
-    Raises:
-        DataChangedError: They differ, and no swept key can change them.
-    """
-    if any(_root(key) in DATA_KEYS for key in values):
-        return
-    path = folder / f"data.{generation}.json"
-    found = _first(path, dict(facts))
-    changed = [key for key, value in facts.items() if found.get(key) != value]
-    if changed and not keep:
-        raise DataChangedError(
-            f"the data are not those that {path} tells of ({', '.join(changed)} differ), so the point cannot be "
-            "compared with those before it: give hydra.sweeper.on_change=rerun to measure all points anew, or keep"
         )
 
 

@@ -82,7 +82,7 @@ def run_job(folder: Path, point: str, settings: Mapping[str, Any] | None = None)
 
     Raises:
         RunInterrupted: A signal has stopped this process; the point has saved what it could.
-        ConfigError: There is no such sweep or point.
+        ConfigError: There is no such sweep or point, or the code here is not that of the sweep.
     """
     if _stopped_by:  # a launcher that goes on with the next job after a signal
         raise RunInterrupted(_stopped_by[0], f"stopped by {signal.Signals(_stopped_by[0]).name}")
@@ -91,6 +91,7 @@ def run_job(folder: Path, point: str, settings: Mapping[str, Any] | None = None)
     view = ledger.point(point)
     if view.is_settled:
         return view.state
+    search.require_point(point, search.code_hash())
     process = _context(search.objective).Process(
         target=point_process.enter,
         args=(_task(search, point),),

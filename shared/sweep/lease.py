@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shared.errors import DataError
 from shared.sweep import exclusive_files
 from shared.sweep.machine import machine_identity, process_birth
 from shared.sweep.states import Lease
@@ -115,7 +116,7 @@ class Heartbeat:
         try:
             if self._is_lost():
                 self.lost.set()
-        except OSError:
+        except (OSError, DataError):  # such as an event of a newer version: whose the point is, nobody can tell now
             self.num_errors += 1
         self._looked = time.monotonic()
         return self.lost.is_set()

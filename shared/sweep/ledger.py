@@ -25,6 +25,7 @@ from shared.sweep.states import STATES, Lease, Limits, PointView, fold
 
 __all__ = ["STATES", "Claim", "LeaseLost", "Plan", "PointView", "Proposal", "SweepLedger"]
 
+BEATS_A_LEASE = 6
 UNSEEN_S = 120.0
 """How long a file that exists may stay out of sight; clients of NFS show an old listing for up to 60 s."""
 
@@ -38,7 +39,7 @@ class SweepLedger:
         max_interruptions: Interruptions in a row without progress that are followed by another attempt.
         lease_s: How long a heartbeat may stay unchanged, seconds. On NFS above 60, the time for which a client may
             show an old file.
-        beat_s: Seconds between heartbeats, at most a third of `lease_s`.
+        beat_s: Seconds between heartbeats, at most a third of `lease_s`; None: a sixth.
         host: Name of this machine; None: its own.
         clock: Monotonic seconds.
         read_only: For those who look on: a damaged file is told and stays where it is.
@@ -55,11 +56,12 @@ class SweepLedger:
         retries: int = 2,
         max_interruptions: int = 20,
         lease_s: float = 90.0,
-        beat_s: float = 15.0,
+        beat_s: float | None = None,
         host: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         read_only: bool = False,
     ) -> None:
+        beat_s = lease_s / BEATS_A_LEASE if beat_s is None else beat_s
         if not 0 < beat_s <= lease_s / 3:
             raise ValueError(f"beat_s must be above 0 and at most a third of lease_s {lease_s:g}, found {beat_s:g}.")
         if not folder.is_dir():
@@ -159,9 +161,8 @@ class SweepLedger:
             if view.state == "running":
                 self._void(view)
                 view = self.point(id)
-            while view.is_free and self._files.is_waiting(id, view.last_event + 1):
-                time.sleep(GRACE_S / 4)  # an unreadable file has this number: it is finished or set aside soon
-                view = self.point(id)
+            if view.is_free:
+                view = self._readable(view)
             if not view.is_free:
                 return None
             data = {
@@ -208,10 +209,11 @@ class SweepLedger:
 
         Raises:
             ConfigError: An id that no plan has.
+            DataError: The folder cannot be written.
         """
         with self._mutex:
             views = self.points() if ids is None else [self.point(id) for id in ids]
-            chosen = [view for view in views if view.final]
+            chosen = [view for view in (self._readable(view) for view in views if view.final) if view.final]
             written = [self._files.create(view.id, view.last_event + 1, "retry", {}) for view in chosen]
             for view in chosen:
                 self._fold(view.id)
@@ -250,6 +252,24 @@ class SweepLedger:
                     waited_s = self._wait_for(id, view.last_event + 1, waited_s)
                 view = self.point(id)
             return False
+
+    def _readable(self, view: PointView) -> PointView:
+        """Wait while an unreadable file has the number of a point's next event: it is finished or set aside soon.
+
+        Raises:
+            DataError: It can be neither read nor renamed.
+        """
+        waited_s = 0.0
+        while self._files.is_waiting(view.id, view.last_event + 1):
+            if waited_s > UNSEEN_S:
+                raise DataError(
+                    f"{self._files.path(view.id, view.last_event + 1)} is damaged and cannot be renamed; the folder of "
+                    "a sweep must be writable and its disk must have room."
+                )
+            time.sleep(GRACE_S / 4)
+            waited_s += GRACE_S / 4
+            view = self.point(view.id)
+        return view
 
     def _wait_for(self, id: str, n: int, waited_s: float) -> float:
         """Wait a little for an event that exists and cannot be read yet: unfinished, or not listed by NFS so far."""

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 import psutil
 from rich.console import Console
 
-from shared.errors import RunInterrupted, TrainingError
+from shared.errors import ConfigError, DataError, RunInterrupted, TrainingError
+from shared.sweep.exports import drop_best
 from shared.sweep.jobs import job_overrides
 from shared.sweep.launchers import first_line, job_faults, most_at_once
 from shared.sweep.ledger import SweepLedger
@@ -68,6 +70,7 @@ class SweepLoop:
         Raises:
             RunInterrupted: A signal stopped it; points running below this process have saved and left.
             TrainingError: The launcher starts jobs, but the ledger never hears of them.
+            ConfigError: The code was changed meanwhile, or another sweeper has begun all points anew with other code.
         """
         with self._interruptible(), told_to(self._tell_once), Teller(self.search, self.planner, self._console):
             while self._step():
@@ -76,16 +79,33 @@ class SweepLoop:
 
     def _step(self) -> bool:
         """Plan and launch what there is, or wait for others; returns whether there may be more to do."""
+        self._require_generation()
         planned = self._plan()
         chosen = [view for view in self._ledger.claimable() if self.planner.contains(view.values)]
+        running = [view for view in self._points() if view.state == "running"]
+        if chosen or running:
+            self._export(drop_best)
         if chosen:
+            self.search.require_unchanged_code(self.search.code_hash())
             self._launch_points(chosen[: self._at_once])
             return True
-        running = [view for view in self._points() if view.state == "running"]
         if running:
             self._wait_for(running)
             return True
         return planned
+
+    def _require_generation(self) -> None:
+        """Stop where these points count no more.
+
+        Raises:
+            ConfigError: Another sweeper has begun anew.
+        """
+        newest = self._ledger.generation
+        if newest != self.search.generation:
+            raise ConfigError(
+                f"another sweeper has begun the points of {self.search.folder} anew with other code (generation "
+                f"{newest}, here {self.search.generation}); this one stops"
+            )
 
     def _points(self) -> list[PointView]:
         return [view for view in self._ledger.points() if self.planner.contains(view.values)]
@@ -115,8 +135,15 @@ class SweepLoop:
         if self._signum is not None:
             self._stop(self._signum)
         self._num_launched += len(views)
-        rebuild_exports(self.search.folder, complete=False, pictures=False)
+        self._export(lambda folder: rebuild_exports(folder, complete=False, pictures=False))
         self._count_futile(views, fault, said)
+
+    def _export(self, write: Callable[[Path], object]) -> None:
+        """Change the exports; what can be made again at any time must not end a sweep."""
+        try:
+            write(self.search.folder)
+        except (OSError, DataError) as error:
+            self._tell_once(f"the exports cannot be written for now ({first_line(error)}); the points go on")
 
     def _tell_faults(self, views: Sequence[PointView], faults: Mapping[int, str]) -> str:
         """Show what jobs raised that could not say it in the ledger; returns the first of it."""
@@ -160,13 +187,14 @@ class SweepLoop:
                     f"point {view.number} ({values_text(view.values)}) is running on {lease.host}, process "
                     f"{lease.pid}; waiting for it"
                 )
-        wait, begun = FIRST_WAIT_S, {view.id: view.last_event for view in running}
+        wait, begun, known = FIRST_WAIT_S, {view.id for view in running}, len(self._ledger.points())
         while True:
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT_S)
-            self._ledger.recover()
+            if any(self.planner.contains(view.values) for view in self._ledger.claimable()):
+                return  # one that was let go, taken up again by a person, or planned by somebody else
             now = {view.id: view for view in self._ledger.points()}
-            if any(id not in now or now[id].state != "running" for id in begun):
+            if len(now) > known or any(id not in now or now[id].state != "running" for id in begun):
                 return
 
     def _tell_once(self, sentence: str) -> None:
@@ -209,10 +237,10 @@ class SweepLoop:
         """
         self._signum = signum
         points = self._points()
-        settled = sum(view.is_settled for view in points)
+        settled, total = sum(view.is_settled for view in points), max(self.planner.total or 0, len(points))
         raise RunInterrupted(
             signum,
-            f"stopped by {signal.Signals(signum).name}; {settled} of {self.planner.total or len(points)} points are "
+            f"stopped by {signal.Signals(signum).name}; {settled} of {total} points are "
             "settled; the same command goes on",
         )
 

@@ -76,10 +76,6 @@ class HierarchicalRates:
             return False
         return self.low * (1 - _EDGE) <= rate <= self.high * (1 + _EDGE)
 
-    def score(self, outcome: Mapping[str, Any]) -> float:
-        """The outcome's score."""
-        return float(outcome["score"])
-
     def propose(self, points: Sequence[PointView]) -> list[Proposal] | None:
         """The rates of the first stage that is not planned yet, once all before it are settled."""
         self.notes = []
@@ -89,11 +85,13 @@ class HierarchicalRates:
             return [self._proposal(rate, 0) for rate in missing]
         for stage in range(1, self.stages):
             there = _batch(inside, stage, start)
+            before = [point for point in inside if point.number < start]
             if there:
-                self._note_fewer(stage, len(there))
+                # Fewer because there was no room, or because fewer were asked for when it was planned?
+                if len(there) < self.points_per_stage and len(self._around_best(before, before, stage)) <= len(there):
+                    self._note_fewer(stage, len(there))
                 start = there[-1].number + 1
                 continue
-            before = [point for point in inside if point.number < start]
             if not all(point.is_settled for point in before):
                 return []
             rates = self._around_best(before, inside, stage)

@@ -20,6 +20,9 @@ DIRECTIONS = ("min", "max")
 NOT_FINITE = "not finite"
 """What the NaN guard's TrainingError says; such a point is a result, and is not tried again."""
 
+DATA_CHANGED = "the data are not those that"
+"""How the sentence of a DataChangedError begins, by which the sweeper knows such points."""
+
 Outcome = dict[str, Any]
 """What an objective returns: plain JSON with at least `score`, as measured (its direction is the sweep's)."""
 

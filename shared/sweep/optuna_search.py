@@ -77,10 +77,6 @@ class OptunaPlanner:
             place_of(axis, values[key]) is not None for key, (_, axis) in self.axes.items()
         )
 
-    def score(self, outcome: Mapping[str, Any]) -> float:
-        """The outcome's score."""
-        return float(outcome["score"])
-
     def propose(self, points: Sequence[PointView]) -> list[Proposal] | None:
         """As many points as may start now."""
         assert self.total is not None

@@ -12,19 +12,20 @@ from typing import Any
 from shared.errors import ConfigError, DataError
 from shared.sweep import contexts, exclusive_files
 from shared.sweep.axes import axis_of
+from shared.sweep.data_seen import seen
 from shared.sweep.grid import GridPlanner
 from shared.sweep.lease import beat_path
 from shared.sweep.ledger import STATES, PointView, SweepLedger
+from shared.sweep.limits import newest_limits
 from shared.sweep.lr_stages import HierarchicalRates
 from shared.sweep.optuna_search import OptunaPlanner
 from shared.sweep.planner import Planner
 from shared.sweep.scoring import Direction, measured, minimised, ranked
+from shared.sweep.sweep_file import SWEEP_FILE, check_names
 
 SCHEMA = 1
-SWEEP_FILE = "sweep.json"
 OUTSIDE, OTHER_CODE, OTHER_DATA = "outside", "other code", "other data"
 """Marks: not in the space searched now; made with other code or data than the newest that the sweep has seen."""
-BEATS_PER_LEASE = 6
 
 
 class SweepReader:
@@ -32,24 +33,40 @@ class SweepReader:
 
     Args:
         folder: The sweep's folder.
+        writes: For those who write with its ledger: that one sets damaged files aside.
 
     Raises:
         ConfigError: If it is no sweep, or its sweep.json is damaged or of a newer version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes: bool = False) -> None:
         self.folder = folder
         self.facts = read_facts(folder)
         self.direction: Direction = self.facts["direction"]
-        settings = self.facts["settings"]
+        self._writes = writes
+        self._limits = newest_limits(folder)
+        self.ledger = self._open()
+
+    def _open(self) -> SweepLedger:
+        """The ledger with the limits that were asked for last.
+
+        Raises:
+            ConfigError: sweep.json has settings that no sweep has.
+        """
+        settings = self.facts["settings"] | self._limits
         names = ("retries", "max_interruptions", "lease_s")
         limits = {key: settings[key] for key in names if settings.get(key) is not None}
         try:
-            if "lease_s" in limits:
-                limits["beat_s"] = limits["lease_s"] / BEATS_PER_LEASE
-            self.ledger = SweepLedger(folder, read_only=True, **limits)
+            return SweepLedger(self.folder, read_only=not self._writes, **limits)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{folder / SWEEP_FILE}: settings that no sweep has ({error})") from error
+            raise ConfigError(f"{self.folder / SWEEP_FILE}: settings that no sweep has ({error})") from error
+
+    def _follow_limits(self) -> None:
+        """Somebody may have given the sweep's command again with other limits."""
+        newest = newest_limits(self.folder)
+        if newest != self._limits:
+            self._limits = newest
+            self.ledger = self._open()
 
     def space(self) -> "Space":
         """What the newest plan searches."""
@@ -69,6 +86,7 @@ class SweepReader:
             DataError: If the folder cannot be read.
         """
         try:
+            self._follow_limits()
             views = self.ledger.points(all_generations=True)
             generation, space = self.ledger.generation, self.space()
         except OSError as error:
@@ -109,10 +127,11 @@ class SweepReader:
         return found
 
     def _data_hash(self, generation: int) -> Any:
-        """Hash of the data that the generation's first point has read; None before that."""
+        """Hash of the data that the generation has seen last; None before that."""
+        found: list[dict[str, Any]] = []
         with suppress(OSError):
-            return (exclusive_files.read(self.folder / f"data.{generation}.json") or {}).get("data_hash")
-        return None
+            found = seen(self.folder, "data", generation)
+        return found[-1].get("data_hash") if found else None
 
     def _point(self, view: PointView, marks: list[str], counts: bool, rank: int | None) -> dict[str, Any]:
         outcome = view.outcome or {}
@@ -148,7 +167,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """What sweep.json says, with the parts that everything here needs.
 
     Raises:
-        ConfigError: If it is missing, damaged or of a newer version.
+        ConfigError: If it is missing, damaged or of a newer version, or names what is not of this project.
     """
     path = folder / SWEEP_FILE
     try:
@@ -170,6 +189,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     for key, kind in wanted.items():
         if not isinstance(content.get(key), kind):
             raise ConfigError(f"{path}: {key} is {content.get(key)!r}; it must be a {kind.__name__}")
+    check_names(path, content)
     direction = content.get("direction", "min")
     if direction not in ("min", "max"):
         raise ConfigError(f"{path}: direction is {direction!r}; allowed are 'min' and 'max'")

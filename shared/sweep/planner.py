@@ -39,7 +39,3 @@ class Planner(Protocol):
             New points; an empty list: ask again when more points are settled; None: there will be no more.
         """
         ...
-
-    def score(self, outcome: Mapping[str, Any]) -> float:
-        """What is minimised, of the outcome of a point that is done."""
-        ...

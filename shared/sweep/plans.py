@@ -13,6 +13,7 @@ from shared.sweep.states import Planned
 
 SCHEMA = 1
 _NAME = re.compile(r"(\d{4,})\.json")
+_ID = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class PlanFiles:
     def __init__(self, folder: Path, notices: Notices, read_only: bool = False) -> None:
         self._read_only = read_only
         self._plans = folder / "plans"
+        self._copies = folder / "plans.copies"
         self._contexts = folder / "contexts"
         self._notices = notices
         self._read: dict[int, Plan] = {}
@@ -67,16 +69,33 @@ class PlanFiles:
 
     def plans(self) -> list[Plan]:
         """Return all plans in order, those that are new on the disk included."""
-        for number, path in _numbered(self._plans):
+        for number in sorted({number for folder in (self._plans, self._copies) for number, _ in _numbered(folder)}):
             if number not in self._read:
-                content = exclusive_files.read(path)
-                plan = None if content is None else _parse(content, number)
-                if plan is None:
-                    self._set_aside(path, _has_points)
-                else:
+                plan = self._read_plan(number)
+                if plan is not None:
                     self._read[number] = plan
                     self._points |= {point.id: point for point in plan.points}
         return [self._read[number] for number in sorted(self._read)]
+
+    def _read_plan(self, number: int) -> Plan | None:
+        """Read a plan, or its copy where it is damaged: the events of its points would belong to nobody otherwise."""
+        path, copy = (folder / f"{number:04d}.json" for folder in (self._plans, self._copies))
+        content = exclusive_files.read(path) if path.is_file() else None
+        plan = None if content is None else _parse(content, number)
+        if plan is not None and content is not None:
+            if not self._read_only and not copy.exists():  # of an older version, or its writer was killed
+                with writing(copy):
+                    exclusive_files.create(copy, content)
+            return plan
+        if path.is_file():
+            self._set_aside(path, _has_points)
+        content = exclusive_files.read(copy) if copy.is_file() else None
+        plan = None if content is None else _parse(content, number)
+        if plan is not None and content is not None and not self._read_only:
+            with writing(path):
+                exclusive_files.create(path, content)
+            self._notices.tell(f"restored {path}", f"{path} is restored from {self._copies.name}/{copy.name}.")
+        return plan
 
     def find(self, point: str) -> Planned | None:
         """Return a point by its id, None where no plan has it."""
@@ -123,7 +142,10 @@ class PlanFiles:
             return True
         path = self._plans / f"{after:04d}.json"
         with writing(path):
-            return exclusive_files.create(path, content)
+            created = exclusive_files.create(path, content)
+            if created:
+                exclusive_files.create(self._copies / path.name, content)
+        return created
 
     def _set_aside(self, path: Path, is_whole: Callable[[dict[str, Any]], bool]) -> None:
         if self._read_only:
@@ -160,10 +182,10 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 def _parse(content: dict[str, Any], number: int) -> Plan | None:
     """Return the plan that a file holds, None for any other shape."""
     try:
-        generation = int(content["generation"])
+        generation = _whole(content["generation"])
         points = tuple(
             Planned(
-                str(point["id"]), int(point["number"]), int(point["stage"]), generation, dict(point["values"]),
+                _id(point["id"]), _whole(point["number"]), _whole(point["stage"]), generation, dict(point["values"]),
                 tuple(map(str, point["overrides"])),
             )
             for point in content["points"]
@@ -171,3 +193,16 @@ def _parse(content: dict[str, Any], number: int) -> Plan | None:
         return Plan(number, generation, dict(content["space"]), points)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _id(value: object) -> str:
+    """An id is a part of file names, so nothing else may pass for one."""
+    if not isinstance(value, str) or _ID.fullmatch(value) is None:
+        raise ValueError(f"the id of a point must be 12 hex digits, found {value!r}.")
+    return value
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"a whole number from 0 on is needed, found {value!r}.")
+    return value

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 HYDRA_PACKAGE = "hydra_plugins.sweetspot"
 """Hydra instantiates only plugins whose class says that it stands below hydra_plugins."""
 
+GRID_SAYS = (
+    "each point only fits, and its score on val decides; for whole runs with select, test and report give "
+    "hydra/sweeper=basic"
+)
+
 
 class LedgerSweeper(Sweeper):
     """What the three have in common: settings, refusals before anything is run, and the loop.
@@ -51,6 +56,7 @@ class LedgerSweeper(Sweeper):
         """
         from shared.entry import exit_codes
 
+        getattr(self.task_function, "begun", lambda: None)()
         with exit_codes():
             if getattr(self.task_function, "is_other_command", False):
                 raise ConfigError(
@@ -88,7 +94,7 @@ class LedgerSweeper(Sweeper):
         primary = str(self.config.hydra.job.config_name)
         checked, fixed = fixed_config(primary, fixed, planner)
         name = settings.name or self.default_name(primary, fixed, planner)
-        refuse_points(primary, fixed, planner)
+        choices = refuse_points(primary, fixed, planner, settings)
         folder = (checked.sweeps / name).resolve()
         console = Console(stderr=True)
         direction, score_name = score_of(planner.space(), checked.runtime.monitor, checked.runtime.monitor_mode)
@@ -102,7 +108,10 @@ class LedgerSweeper(Sweeper):
             score_name=score_name,
             config=checked.plain,
             say=lambda sentence: console.print(f"note: {sentence}", markup=False, soft_wrap=True),
+            choices=choices,
         )
+        if self.kind == "grid":
+            console.print(GRID_SAYS, markup=False, soft_wrap=True)
         launcher = self._launcher(folder)
         loop = SweepLoop(search, planner, launcher.launch, type(launcher).__name__, console)
         finish(loop, console)

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -57,7 +58,13 @@ def enter(task: Task) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOPPING, *PASSED_ON})  # blocked by the server, see jobs.py
     threading.Thread(target=_leave_with_job, name="job-watch", daemon=True).start()
     with suppress(RunInterrupted):  # before or after the lease: the job finds a point that was left, and says so
-        measure(task)
+        try:
+            measure(task)
+        except UserError as error:
+            if isinstance(error, RunInterrupted):
+                raise
+            print(f"point {task.point}: {error}", file=sys.stderr, flush=True)
+            sys.exit(error.exit_code)
 
 
 def measure(task: Task) -> str | None:
@@ -65,24 +72,34 @@ def measure(task: Task) -> str | None:
 
     Returns:
         Kind of the event that was written last, None where the point was not to be had.
+
+    Raises:
+        ConfigError: The point may not be measured with the code of this process; nothing is written.
+        DataError: The folder cannot be written.
     """
     with stoppable() as stop:
         search = Search.load(task.folder, task.settings)
+        search.require_point(task.point, task.code_hash)
         claim = search.ledger().claim(task.point, job=task.job, started_by=task.started_by)
         if claim is None:
             return None
         with claim:
-            kind, write = _ending(search, claim, task.code_hash)
+            kind, write = _ending(search, claim, task.code_hash, stop)
             stop.closing = True  # from here on there is nothing left to save
-            write()
+            try:
+                write()
+            except ValueError as error:  # refused before anything was written
+                claim.failed(f"the outcome of point {claim.view.number} cannot be written: {error}")
+                return "failed"
             return kind
 
 
 class Stop:
-    """The handler of SIGINT and SIGTERM where the objective has none of its own."""
+    """The handler of SIGINT and SIGTERM where the objective has none of its own; it remembers the signal."""
 
     def __init__(self) -> None:
         self.closing = False
+        self.received: int | None = None
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Raise, except while the result is written.
@@ -91,7 +108,13 @@ class Stop:
             RunInterrupted: Always otherwise.
         """
         if not self.closing:
-            raise RunInterrupted(signum, f"stopped by {signal.Signals(signum).name}")
+            self.received = signum
+            raise RunInterrupted(signum, said_of(signum))
+
+
+def said_of(signum: int) -> str:
+    """What is said of a point that a signal has stopped."""
+    return f"stopped by {signal.Signals(signum).name}"
 
 
 @contextmanager
@@ -122,7 +145,7 @@ def resolve_objective(name: str) -> Objective:
         raise ConfigError(f"hydra.sweeper.objective {name} cannot be imported: {error}") from error
 
 
-def _ending(search: Search, claim: Claim, code_hash: str) -> tuple[str, Callable[[], object]]:
+def _ending(search: Search, claim: Claim, code_hash: str, stop: Stop) -> tuple[str, Callable[[], object]]:
     """Measure the point; return how it ended and the write that says so."""
     try:
         outcome = _measured(search, claim) | {"code_hash": code_hash}
@@ -132,7 +155,9 @@ def _ending(search: Search, claim: Claim, code_hash: str) -> tuple[str, Callable
     except RunInterrupted as error:
         reason = str(error)
         return "interrupted", lambda: claim.interrupted(reason)
-    except (UserError, MemoryError, Exception) as error:
+    except Exception as error:
+        if stop.received is not None:  # what was raised in the handler may have been caught, and told as another error
+            return "interrupted", partial(claim.interrupted, said_of(stop.received))
         if not isinstance(error, UserError):
             traceback.print_exc()
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

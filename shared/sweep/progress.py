@@ -41,8 +41,9 @@ class Teller:
         points = self._points()
         self._settled = {view.id: view.last_event for view in points if view.is_settled}
         if self._settled:
-            total = self._planner.total or len(points)
-            self._console.print(f"{len(self._settled)} of {total} points are settled already", markup=False)
+            self._console.print(
+                f"{len(self._settled)} of {self._total(points)} points are settled already", markup=False
+            )
         self._thread.start()
         return self
 
@@ -68,14 +69,16 @@ class Teller:
                 self._console.print(self._line(view, points), markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, view: PointView, points: list[PointView]) -> str:
-        head = (
-            f"{len(self._settled)} of {self._planner.total or len(points)}: {values_text(view.values) or 'the point'}"
-        )
+        head = f"{len(self._settled)} of {self._total(points)}: {values_text(view.values) or 'the point'}"
         score = measured(view)
         what = f"score {score:.6g}" if score is not None else f"failed: {view.error}"
         best = ranked(points, self._direction)
         tail = "" if not best else f"; best so far {measured(best[0]):.6g} at {values_text(best[0].values) or 'it'}"
         return f"{head}: {what}{tail}"
+
+    def _total(self, points: list[PointView]) -> int:
+        """A search over another range may keep more points than it would plan itself."""
+        return max(self._planner.total or 0, len(points))
 
     def _points(self) -> list[PointView]:
         return [view for view in self._ledger.points() if self._planner.contains(view.values)]

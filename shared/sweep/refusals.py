@@ -1,9 +1,13 @@
 """What a sweep refuses before anything is run, one sentence each."""
 
+import hashlib
 import importlib.util
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from shared.compose import composed
 from shared.config import Settings, check_config
@@ -13,12 +17,21 @@ from shared.learning_rate import rate_from_sweep
 from shared.sweep.axes import Interval
 from shared.sweep.planner import Planner
 from shared.sweep.scoring import RATE_KEY
+from shared.sweep.search import NOT_SEARCHED
+from shared.sweep.settings import SweepSettings
 
 POINTS_SET = {
     "resume": "a sweep goes on by itself when its command is given again",
     "stages": "points of a sweep only fit, and never open accept, calibrate or test",
 }
 """Keys that a user may not give, and why."""
+THROWN_AWAY = {
+    "callbacks": "points keep progress and gradient norms alone, as their configuration has them",
+    "logger": "points log to their run directories alone, and their scores do not depend on it",
+    "experiment": "points name their runs after the sweep",
+    "paths": "points of a sweep stand in one place, and where that is changes no result",
+}
+"""Roots that may be given, but not swept: all values would be the same point measured again."""
 
 
 def fixed_config(primary: str, fixed: tuple[str, ...], planner: Planner) -> tuple[Settings, tuple[str, ...]]:
@@ -67,22 +80,68 @@ def refuse_objective(name: str) -> None:
         raise ConfigError(f"hydra.sweeper.objective is {name}, and there is no module {module}")
 
 
-def refuse_points(primary: str, fixed: tuple[str, ...], planner: Planner) -> None:
+def refuse_points(
+    primary: str, fixed: tuple[str, ...], planner: Planner, settings: SweepSettings | None = None
+) -> dict[str, str]:
     """Compose each swept value once, so that a slip of the hand does not show after a night.
 
+    Args:
+        primary: Primary configuration.
+        fixed: Overrides without the swept ones.
+        planner: Of the sweep.
+        settings: The sweeper's; None: nothing is set by them.
+
+    Returns:
+        For each choice of a swept configuration group its override and the hash of what it composes to.
+
     Raises:
-        ConfigError: If a value does not compose, or a learning rate is not above 0.
+        ConfigError: If a value does not compose, points throw it away, or a learning rate is not above 0.
     """
     axes = _axes(planner)
     first = {key: next(iter(axis)) for key, axis in axes.items()}
+    choices: dict[str, str] = {}
     for key, axis in axes.items():
+        _refuse_thrown_away(key, settings)
         for value in axis.values():
             if key == RATE_KEY and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
                 raise ConfigError(f"{RATE_KEY} is {value!r} in the sweep; a learning rate must be above 0")
         # Plain values differ in nothing that composing could find; each choice of a group is another file.
         tried: Iterable[str] = axis if _is_group(key) else list(axis)[:1]
         for override in tried:
-            composed(primary, [*fixed, *(first | {key: override}).values()])
+            config = composed(primary, [*fixed, *(first | {key: override}).values()])
+            if _is_group(key):
+                choices[override] = _hash_of_choice(primary, fixed, key, override, config)
+    return choices
+
+
+def _refuse_thrown_away(key: str, settings: SweepSettings | None) -> None:
+    """Refuse to sweep what points set themselves.
+
+    Raises:
+        ConfigError: With the reason.
+    """
+    root = key.split(".")[0].split("/")[0].split("@")[0]
+    if root in THROWN_AWAY and not (root == "experiment" and _is_group(key)):
+        raise ConfigError(f"{key} cannot be swept: {THROWN_AWAY[root]}; give it one value")
+    given = (
+        {} if settings is None else {"trainer.max_epochs": settings.epochs, settings.subset_key: settings.num_samples}
+    )
+    if given.get(key) is not None:
+        by = "epochs" if key == "trainer.max_epochs" else "num_samples"
+        raise ConfigError(
+            f"{key} is swept, and hydra.sweeper.{by}={given[key]} sets it for all points; give one of them"
+        )
+
+
+def _hash_of_choice(primary: str, fixed: tuple[str, ...], key: str, override: str, config: DictConfig) -> str:
+    """Hash of what a choice composes to, whatever else is swept beside it."""
+    try:
+        config = composed(primary, [*fixed, override])
+        roots = [root for root in config if root not in NOT_SEARCHED]
+    except ConfigError:  # the fixed overrides are about what only another swept choice brings
+        roots = [key.split("/")[0].split("@")[0]]
+    plain = {str(root): OmegaConf.to_container(OmegaConf.create({"node": config.get(root)})) for root in roots}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _composed_at_first(primary: str, fixed: tuple[str, ...], planner: Planner) -> Any:

@@ -12,23 +12,24 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from shared.compose import composed
 from shared.config import differing_keys
-from shared.errors import ConfigError, DataError
-from shared.sweep import contexts, exclusive_files
+from shared.errors import ConfigError
+from shared.sweep import contexts
+from shared.sweep.changes import Change
 from shared.sweep.ledger import SweepLedger
+from shared.sweep.limits import newest_limits, note_limits
 from shared.sweep.scoring import Direction
+from shared.sweep.search_file import SCHEMA, read_content, write_once
 from shared.sweep.settings import SEARCHED
 from shared.sweep.states import PointView
+from shared.sweep.sweep_file import SWEEP_FILE, check_names
 
 if TYPE_CHECKING:
     from shared.sweep.settings import SweepSettings
 
-SWEEP_FILE = "sweep.json"
-SCHEMA = 1
 KEPT_CALLBACKS = ("progress", "gradient_norms")
 """A point never saves snapshots nor stops early; only these callbacks stay, where the configuration has them."""
 NOT_SEARCHED = ("resume", "paths", "experiment", "stages", "callbacks", "logger")
 """Roots that make no result of a point another one, or that the rules for points set."""
-BEATS_A_LEASE = 6
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Search:
         score_name: str,
         config: Mapping[str, Any],
         say: Callable[[str], None],
+        choices: Mapping[str, str] | None = None,
     ) -> "Search":
         """Write sweep.json, or go on with the one that is there, if it is of the same search.
 
@@ -85,9 +87,10 @@ class Search:
             score_name: What a score is, in a few words.
             config: What primary and overrides compose to, plain.
             say: Told what the user should know.
+            choices: Overrides of swept configuration groups, each with the hash of what it composes to.
 
         Raises:
-            ConfigError: The sweep there is another search, or its code was another.
+            ConfigError: The sweep there is another search, or its code, data or choices were others.
             DataError: The folder cannot be written.
         """
         from shared.sweep.settings import plain_settings
@@ -99,16 +102,15 @@ class Search:
             "objective": settings.objective, "direction": direction, "score_name": score_name,
             "config": searched, "config_hash": _hash(searched), "started": time.time(),
         }  # fmt: skip
-        if not _write_once(folder / SWEEP_FILE, content, say):
+        if not write_once(folder / SWEEP_FILE, content, say):
             _refuse_another(folder / SWEEP_FILE, content)
         if settings.num_samples is not None and not has_key(config, settings.subset_key):
             say(
                 f"{primary} has no {settings.subset_key} that would cut its data to {settings.num_samples} samples, so "
                 "every point trains on all of train"
             )
-        done = sum(view.state == "done" for view in ledger_of(folder, plain).points())
-        now = contexts.code_hash(primary, settings.objective)
-        contexts.enter(folder, now, settings.on_change, done, say)
+        note_limits(folder, read_content(folder / SWEEP_FILE)["settings"], plain)
+        _enter(folder, primary, settings, plain, config.get("data") or {}, choices or {}, say)
         return cls.load(folder, plain)
 
     @classmethod
@@ -120,10 +122,11 @@ class Search:
             settings: As given today; None: those that the sweep was started with.
 
         Raises:
-            ConfigError: There is none, or it cannot be read.
+            ConfigError: There is none, it cannot be read, or it names what is not of this project.
         """
-        content = _content(folder / SWEEP_FILE)
-        plain = content["settings"] if settings is None else dict(settings)
+        content = read_content(folder / SWEEP_FILE)
+        check_names(folder / SWEEP_FILE, content)
+        plain = content["settings"] | newest_limits(folder) if settings is None else dict(settings)
         return cls(
             folder=folder,
             sweeper=content["sweeper"],
@@ -149,8 +152,44 @@ class Search:
         """Whether points of this generation may be made with the code of this process."""
         return contexts.is_known(contexts.contexts(self.folder), self.code_hash())
 
+    def require_point(self, id: str, code_hash: str) -> None:
+        """Refuse a point of former code, and code that is not that of the sweep: before each point, where it is run.
+
+        Args:
+            id: Of the point.
+            code_hash: Of the code when the process that imports it began.
+
+        Raises:
+            ConfigError: The code here is none of those that the sweep goes by, it has changed since this process
+                began, or the sweep has begun a new generation of points.
+        """
+        ledger = self.ledger()
+        view, newest = ledger.point(id), ledger.generation
+        if view.generation != newest:
+            raise ConfigError(
+                f"point {view.number} is of generation {view.generation} of the sweep {self.folder}, whose points have "
+                f"been begun anew with other code (generation {newest}); it is not run any more"
+            )
+        self.require_unchanged_code(code_hash)
+        self.require_known_code()
+
+    def require_unchanged_code(self, code_hash: str) -> None:
+        """Refuse to go on in a process whose code is no longer that on the disk.
+
+        Args:
+            code_hash: Of the code when the process began.
+
+        Raises:
+            ConfigError: It was changed.
+        """
+        if contexts.code_hash_now(self.primary, self.objective) != code_hash:
+            raise ConfigError(
+                f"the code was changed while the sweep {self.folder} ran, and what further points load would not be "
+                "of one state; start it again"
+            )
+
     def require_known_code(self) -> None:
-        """For commands that join a sweep.
+        """Refuse to add results of other code.
 
         Raises:
             ConfigError: The code here is none of those that the sweep goes by.
@@ -190,40 +229,27 @@ def ledger_of(folder: Path, settings: Mapping[str, Any]) -> SweepLedger:
         retries=settings["retries"],
         max_interruptions=settings["max_interruptions"],
         lease_s=settings["lease_s"],
-        beat_s=settings["lease_s"] / BEATS_A_LEASE,
     )
 
 
-def _write_once(path: Path, content: dict[str, Any], say: Callable[[str], None]) -> bool:
-    """Create sweep.json; False where one is there that can be read.
+def _enter(
+    folder: Path, primary: str, settings: "SweepSettings", plain: Mapping[str, Any], data: Mapping[str, Any],
+    choices: Mapping[str, str], say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Compare code, choices and data with those that the points there were made with, and do what `on_change` says.
 
     Raises:
-        DataError: The folder cannot be written.
+        ConfigError: They have changed, points are done, and `on_change` is "refuse".
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        created = exclusive_files.create(path, content)
-        if not created and exclusive_files.read(path) is None:
-            aside = exclusive_files.set_aside(path)
-            if aside is not None:
-                say(f"{path} was damaged and is written anew; the old one is kept as {aside.name}")
-            created = exclusive_files.create(path, content)
-    except OSError as error:
-        raise DataError(
-            f"the sweep's folder {path.parent} cannot be written ({error.strerror}); make it writable, or give "
-            "another paths.outputs"
-        ) from error
-    return created
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = exclusive_files.read(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path.parent} is no sweep: it has no {path.name}") from None
-    if content is None or content.get("schema") != SCHEMA:
-        raise ConfigError(f"{path} is damaged or of another version; give the sweep's command again to write it anew")
-    return content
+    ledger = ledger_of(folder, plain)
+    views = ledger.points()
+    done = sum(view.state == "done" for view in views)
+    begun = sum(view.run is not None and not view.is_settled for view in views)
+    now = contexts.code_hash(primary, settings.objective)
+    contexts.enter(folder, now, settings.on_change, done, say, begun)
+    change = Change(ledger, now, settings.on_change, say)
+    change.enter_choices(choices)
+    change.enter_data(data)
 
 
 def _refuse_another(path: Path, given: Mapping[str, Any]) -> None:
@@ -232,7 +258,7 @@ def _refuse_another(path: Path, given: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: Naming what differs.
     """
-    there = _content(path)
+    there = read_content(path)
     keys = [key for key in ("sweeper", "primary", "direction", "score_name") if there[key] != given[key]]
     old, new = there["settings"], given["settings"]
     keys += [f"hydra.sweeper.{key}" for key in SEARCHED if old.get(key) != new.get(key)]

@@ -10,13 +10,12 @@ from typing import Any, get_args, get_type_hints
 
 from shared.errors import ConfigError
 from shared.instantiate import unknown_key
+from shared.sweep.halving_rule import HalvingRule
 
 WHERE = "hydra.sweeper"
 ON_CHANGE = ("refuse", "rerun", "keep")
 OBJECTIVE_ROOMS = ("shared.", "projects.", "tests.", "bench.")
 """Where an objective may stand: a sweep's folder names code that is run on every machine that helps."""
-HALVING = {"first_epoch": 1, "eta": 2}
-"""Keys of `halving` and the least value of each."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,7 @@ class SweepSettings:
             value = getattr(self, key)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{WHERE}.{key} is {value}; it must be above 0")
-        self._check_halving()
-
-    def _check_halving(self) -> None:
-        for key in self.halving or ():
-            if key not in HALVING:
-                raise ConfigError(
-                    unknown_key(f"{WHERE}.halving.{key}", [f"{WHERE}.halving.{name}" for name in HALVING])
-                )
-        for key, least in HALVING.items() if self.halving is not None else ():
-            value = (self.halving or {}).get(key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{WHERE}.halving.{key} is {value!r}; a whole number from {least} on is needed")
+        HalvingRule.of({"halving": self.halving})
 
 
 @dataclass(frozen=True)

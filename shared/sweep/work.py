@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.errors import ConfigError
-from shared.sweep import contexts
 from shared.sweep.jobs import run_job
 from shared.sweep.ledger import PointView, SweepLedger
 from shared.sweep.overview import SweepReader
+from shared.sweep.search import Search
 from shared.sweep.show import settings
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
@@ -33,8 +32,8 @@ def work(folder: Path, *, max_points: int | None = None, wait: bool = False, say
         ConfigError: There is no such sweep, or the code here is another.
         RunInterrupted: A signal; the point has saved what it could.
     """
-    reader = SweepReader(folder)
-    _refuse_other_code(reader)
+    reader = SweepReader(folder, writes=True)
+    Search.load(folder).require_known_code()
     futile: dict[str, int] = {}
     ran, pause = 0, FIRST_WAIT_S
     while max_points is None or ran < max_points:
@@ -50,21 +49,6 @@ def work(folder: Path, *, max_points: int | None = None, wait: bool = False, say
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_WAIT_S)
     return ran
-
-
-def _refuse_other_code(reader: SweepReader) -> None:
-    """Refuse to add results of another code to those of the sweep.
-
-    Raises:
-        ConfigError: If no point of this generation may be made with the code here.
-    """
-    known = contexts.contexts(reader.folder)
-    here = contexts.code_hash(reader.facts["primary"], str(reader.facts.get("objective")))
-    if known and not contexts.is_known(known, here):
-        raise ConfigError(
-            f"the code here is another than that of the sweep {reader.folder}; check out the same here, or give the "
-            "sweep's command again with hydra.sweeper.on_change=keep or rerun"
-        )
 
 
 def _next(reader: SweepReader, futile: dict[str, int]) -> PointView | None:

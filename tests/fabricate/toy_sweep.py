@@ -27,8 +27,9 @@ def rates_planner(*rates: float) -> GridPlanner:
 
 
 def toy_search(tmp_path: Path, said: list[str] | None = None, **changes) -> Search:
-    """A search in its folder below tmp_path; `overrides`, `config`, `sweeper` and settings can be changed."""
+    """A search in its folder below tmp_path; `overrides`, `config`, `choices`, `sweeper`, settings can be changed."""
     fixed = (f"paths.outputs={tmp_path}", *changes.pop("overrides", ()))
+    choices = changes.pop("choices", None)
     config = changes.pop("config", {"optimizer": {"lr": 1e-3}, "seed": 0})
     return Search.open_or_create(
         tmp_path / "redheart" / "sweeps" / "toy",
@@ -40,6 +41,7 @@ def toy_search(tmp_path: Path, said: list[str] | None = None, **changes) -> Sear
         score_name="val/loss",
         config=config,
         say=(said if said is not None else []).append,
+        choices=choices,
     )
 
 

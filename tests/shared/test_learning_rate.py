@@ -6,7 +6,7 @@ import os
 import pytest
 
 from shared.errors import ConfigError
-from shared.learning_rate import rate_from_sweep, without_origin
+from shared.learning_rate import difference_from_sweep, rate_from_sweep, without_origin
 
 PLAIN = {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1}
 
@@ -66,3 +66,22 @@ def test_a_sweep_that_is_not_there_is_named(tmp_path):
         rate_from_sweep(PLAIN | {"lr_from": "nowhere"}, tmp_path)
     with pytest.raises(ConfigError, match=r"lr_from is 'latest', but no sweep below .* has found a rate"):
         rate_from_sweep(PLAIN | {"lr_from": "latest"}, tmp_path)
+
+
+def test_a_rate_that_was_found_for_another_model_or_other_data_is_told_apart_from_a_subset(tmp_path):
+    folder = sweep(tmp_path / "a", {"lr": 1e-4})
+    config = {"model": {"width": 8, "init_from": "x"}, "data": {"root": "r", "num_stories": 100}}
+    plain = {"model": {"width": 8, "init_from": "y"}, "data": {"root": "r", "num_stories": 900}}
+    plain |= {"optimizer": PLAIN | {"lr_from": str(folder)}}
+    assert difference_from_sweep(plain) is None, "nothing is known of it"
+    facts = {"config": config, "settings": {"subset_key": "data.num_stories"}}
+    (folder / "sweep.json").write_text(json.dumps(facts))
+    assert difference_from_sweep(plain) is None
+    assert difference_from_sweep(plain | {"optimizer": PLAIN}) is None
+    other = plain | {"model": {"width": 9, "init_from": None}, "data": {"root": "q", "num_stories": 100}}
+    assert difference_from_sweep(other) == (
+        f"optimizer.lr_from: the sweep {folder} found its rate for another configuration; "
+        "it differs in data.root, model.init_from, model.width"
+    )
+    (folder / "sweep.json").write_text("{}")
+    assert difference_from_sweep(other) is None

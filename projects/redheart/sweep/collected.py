@@ -17,9 +17,9 @@ from shared.run_dir import RunDirectory
 from shared.sweep.canonical import point_id
 from shared.sweep.exports import Best, SweepFacts, write_exports
 from shared.sweep.grid import GridPlanner
-from shared.sweep.overview import SWEEP_FILE
 from shared.sweep.scoring import RATE_KEY, RATE_SCORE, lr_score, read_epochs
 from shared.sweep.states import PointView
+from shared.sweep.sweep_file import SWEEP_FILE
 
 MAY_DIFFER = ("resume", RATE_KEY, f"{RATE_KEY}_from")
 

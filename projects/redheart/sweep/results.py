@@ -12,9 +12,9 @@ from typing import Any
 from shared.atomic import write_json, write_text
 from shared.errors import ConfigError
 from shared.learning_rate import OPTIMAL_FILE
-from shared.sweep.overview import SWEEP_FILE
 from shared.sweep.scoring import RATE_KEY, Epoch, measured, ranked, read_epochs
 from shared.sweep.states import PointView
+from shared.sweep.sweep_file import SWEEP_FILE
 
 SCHEMA = 1
 RESULTS_FILE = "lr_sweep_results.json"

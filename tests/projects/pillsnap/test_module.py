@@ -1,10 +1,14 @@
 import pytest
 import torch
 
+from projects.pillsnap import module as pillsnap_module
 from projects.pillsnap.module import PillClassifier
 from projects.pillsnap.preprocess import UnifiedPreprocessor
 from shared.errors import CheckpointError
+from shared.metric_keys import metric_key
 from shared.module_groups import ModuleGroups
+
+PARTS = [metric_key("val", "accuracy", task=name) for name in ("real", "studio", "shape")]
 
 
 def module(**changes):
@@ -101,3 +105,44 @@ def test_facts_for_the_report():
     assert facts["pretrained weights"] == "none"
     with pytest.raises(ValueError, match="no parameter 'width'"):
         module(parameters={"width": 3})
+
+
+def logged_by(classifier, monkeypatch, others=None):
+    """Keys that the module logs; with `others`, what another rank says at each exchange, it is one of two ranks."""
+    keys = []
+    monkeypatch.setattr(classifier, "log", lambda key, *_, **__: keys.append(key))
+    if others is not None:
+        monkeypatch.setattr(pillsnap_module, "num_ranks", lambda: 2)
+        monkeypatch.setattr(
+            pillsnap_module, "largest_over_ranks", lambda own: [max(pair) for pair in zip(own, others, strict=True)]
+        )
+    return keys
+
+
+@pytest.mark.parametrize(("others", "is_logged"), [([0], False), ([1], True), (None, False)])
+def test_the_training_accuracy_is_logged_where_one_rank_had_an_unmixed_batch(others, is_logged, monkeypatch):
+    always = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "cutmix_area": [0.1, 1.0], "probability": 1.0}
+    classifier = module(mixing=always)
+    keys = logged_by(classifier, monkeypatch, others)
+    classifier.training_step(batch(), 0)
+    assert ("train/accuracy" in keys) is is_logged
+
+
+def validated(classifier, attribute):
+    given = batch() | {"domain": torch.zeros(6, dtype=torch.long), "attributes": torch.full((6, 1), attribute)}
+    classifier.validation_step(given, 0)
+    classifier.on_validation_epoch_end()
+
+
+def test_parts_are_logged_once_where_one_rank_had_a_row_of_them(monkeypatch):
+    classifier = module().eval()
+    keys = logged_by(classifier, monkeypatch, others=[0, 1, 0])  # real, studio, shape
+    validated(classifier, attribute=-1)
+    assert [key for key in keys if key in PARTS] == PARTS[:2]
+
+
+def test_alone_parts_with_rows_are_logged(monkeypatch):
+    classifier = module().eval()
+    keys = logged_by(classifier, monkeypatch)
+    validated(classifier, attribute=1)
+    assert [key for key in keys if key in PARTS] == [PARTS[0], PARTS[2]]

@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from shared.callbacks import interruption
-from shared.callbacks.interruption import SIGNALS, USER_SIGNALS, Interruption, interruptible
+from shared.callbacks.interruption import SIGNALS, USER_SIGNALS, InterruptGuard, Interruption, interruptible
 from shared.errors import RunInterrupted
 
 FIT = """
@@ -83,6 +84,82 @@ def test_one_stop_that_arrives_twice_is_one_and_a_later_one_does_not_wait(monkey
     clock[0] += 0.6
     with pytest.raises(RunInterrupted, match="SIGINT"):
         watch.handle(signal.SIGINT, None)
+
+
+def test_the_own_copy_of_a_stop_learned_from_another_rank_is_no_second_signal(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: clock[0])
+    watch = Interruption()
+    watch.deferred = True
+    watch.note(signal.SIGTERM)
+    clock[0] += 0.5
+    watch.handle(signal.SIGTERM, None)
+    assert watch.received == signal.SIGTERM
+    clock[0] += 0.6
+    with pytest.raises(RunInterrupted, match="SIGTERM"):
+        watch.handle(signal.SIGTERM, None)
+
+
+def guard_of_two_ranks(monkeypatch, agree):
+    """A guard in mid-epoch whose exchange is `agree`, the trainer, and what it has saved."""
+    monkeypatch.setattr(interruption, "largest_over_ranks", agree)
+    monkeypatch.setattr(interruption, "num_ranks", lambda: 2)
+    saved = []
+    trainer = SimpleNamespace(
+        num_training_batches=9, accumulate_grad_batches=1, is_global_zero=False,
+        save_checkpoint=lambda path, weights_only: saved.append(path),
+    )  # fmt: skip
+    watch = Interruption()
+    watch.deferred = True
+    return InterruptGuard(watch, "last.ckpt", 60.0), trainer, saved
+
+
+@pytest.mark.parametrize("due", [0, 1])
+def test_a_signal_that_comes_during_the_exchange_waits_for_the_next(due, monkeypatch):
+    def exchange(numbers):
+        if not guard.interruption.received:
+            guard.interruption.handle(signal.SIGTERM, None)
+            return [numbers[0], due]  # what this rank had said before
+        return numbers
+
+    guard, trainer, saved = guard_of_two_ranks(monkeypatch, exchange)
+    guard.on_train_batch_end(trainer, None, None, None, 0)  # where it neither stops nor saves alone
+    assert len(saved) == due
+    with pytest.raises(RunInterrupted, match="SIGTERM"):
+        guard.on_train_batch_end(trainer, None, None, None, 1)
+    assert len(saved) == due + 1
+
+
+def test_at_the_start_of_an_epoch_too_such_a_signal_waits(monkeypatch):
+    def exchange(numbers):
+        guard.interruption.received = signal.SIGINT
+        return numbers
+
+    guard, trainer, _ = guard_of_two_ranks(monkeypatch, exchange)
+    guard.on_train_epoch_start(trainer, None)
+    with pytest.raises(RunInterrupted, match="SIGINT"):
+        guard.on_train_epoch_start(trainer, None)
+
+
+def test_a_signal_to_another_rank_saves_and_stops_here_and_its_copy_does_not_cut_the_save_short(monkeypatch):
+    guard, trainer, saved = guard_of_two_ranks(monkeypatch, lambda numbers: [int(signal.SIGTERM), numbers[1]])
+
+    def save(path, weights_only):
+        guard.interruption.handle(signal.SIGTERM, None)
+        saved.append(path)
+
+    trainer.save_checkpoint = save
+    with pytest.raises(RunInterrupted, match="SIGTERM"):
+        guard.on_train_batch_end(trainer, None, None, None, 0)
+    assert saved == ["last.ckpt"]
+
+
+def test_a_process_alone_stops_behind_a_save_in_which_a_signal_came(monkeypatch):
+    guard, trainer, _ = guard_of_two_ranks(monkeypatch, lambda numbers: [numbers[0], 1])
+    monkeypatch.setattr(interruption, "num_ranks", lambda: 1)
+    trainer.save_checkpoint = lambda path, weights_only: guard.interruption.handle(signal.SIGTERM, None)
+    with pytest.raises(RunInterrupted, match="SIGTERM"):
+        guard.on_train_batch_end(trainer, None, None, None, 0)
 
 
 def test_a_forked_worker_goes_on_under_a_signal_that_a_scheduler_sends_to_all(free):

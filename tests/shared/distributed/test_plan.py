@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from shared.distributed.plan import check_ranks, plan_ranks, threads_of_rank
+from shared.distributed.plan import check_ranks, device_of_one, plan_ranks, threads_of_rank, unused_strategy
+from shared.distributed.trainer_arguments import trainer_arguments
 from shared.errors import ConfigError
 
 PLAIN = {
@@ -52,6 +53,44 @@ def test_several_devices_without_a_strategy_are_ddp():
     assert (plan_ranks(plain).kind, plan_ranks(plain).count) == ("ddp", 2)
 
 
+@pytest.mark.parametrize(
+    ("devices", "told"), [([1], [1]), ((0,), [0]), ("0,", [0]), ("1", 1), (" 1 ", 1), ("auto", 1), (1, 1)]
+)
+def test_one_process_in_each_of_the_ways_that_lightning_takes(devices, told):
+    assert plan_ranks(changed(trainer={"devices": devices})).count == 1
+    assert device_of_one(devices) == told
+    assert trainer_arguments(None, devices)["devices"] == told
+
+
+def test_a_number_in_quotes_is_a_number_and_behind_the_fit_one_device():
+    plan = plan_ranks(changed(trainer={"devices": "2"}))
+    assert plan.count == trainer_arguments(plan, "2")["devices"] == 2
+    assert trainer_arguments(None, "2")["devices"] == 1
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_its_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert plan_ranks(changed(trainer={"accelerator": "gpu", "devices": [1]})).count == 1
+    with pytest.raises(ConfigError, match=r"trainer\.devices is \[2\], allowed: GPUs 0 to 1, those of this machine"):
+        plan_ranks(changed(trainer={"accelerator": "gpu", "devices": [2]}))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "deepspeed", {"_target_": "some.Strategy"}])
+def test_one_process_takes_any_strategy_and_says_that_it_is_not_used(strategy):
+    plain = changed(trainer={"strategy": strategy, "devices": 1})
+    plan = plan_ranks(plain)
+    assert (plan.count, plan.is_sharded) == (1, False)
+    (sentence,) = unused_strategy(plain, plan)
+    assert sentence == f"trainer.strategy is {strategy!r} and is not used: trainer.devices=1 is one process"
+
+
+def test_a_strategy_that_is_used_or_not_set_needs_no_word():
+    assert unused_strategy(PLAIN, plan_ranks(PLAIN)) == []
+    plain = changed(trainer={"strategy": "auto", "devices": 1})
+    assert unused_strategy(plain, plan_ranks(plain)) == []
+
+
 def test_gpus_put_batch_norm_together_unless_told_otherwise(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
@@ -68,7 +107,12 @@ def test_gpus_put_batch_norm_together_unless_told_otherwise(monkeypatch):
         ({"trainer": {"num_nodes": 2}}, r"trainer\.num_nodes is 2, allowed: 1"),
         ({"trainer": {"strategy": "deepspeed"}}, r"trainer\.strategy is 'deepspeed', allowed: auto, ddp"),
         ({"trainer": {"devices": 0}}, r"trainer\.devices is 0, allowed: auto or a whole number from 1 on"),
-        ({"trainer": {"devices": [0, 1]}}, r"trainer\.devices is \[0, 1\], allowed"),
+        ({"trainer": {"devices": [0, 2]}}, r"devices is \[0, 2\].*CUDA_VISIBLE_DEVICES=0,2 and trainer\.devices=2"),
+        ({"trainer": {"devices": "0, 2"}}, r"devices is '0, 2'.*CUDA_VISIBLE_DEVICES=0,2 and trainer\.devices=2"),
+        *(
+            ({"trainer": {"devices": wrong}}, r"trainer\.devices is .*, allowed: auto or a whole number from 1 on")
+            for wrong in ("0", "two", "a,", ",", [], [-1], [True], ["0"], True, None, 1.0)
+        ),
         ({"trainer": {"accelerator": "gpu"}}, r"trainer\.accelerator is 'gpu', allowed.* \(torch sees no GPU here\)"),
         ({"trainer": {"accelerator": "tpu"}}, r"trainer\.accelerator is 'tpu', allowed with .*: auto, cpu"),
         ({"trainer": {"sync_batchnorm": True}}, r"trainer\.sync_batchnorm is true, allowed on CPUs"),

@@ -15,7 +15,7 @@ from shared.sweep.devices import HELD, VISIBLE, device_lease, visible_devices
 
 @pytest.fixture(autouse=True)
 def no_scheduler(monkeypatch):
-    for name in (*devices.SLURM_SETS, HELD, VISIBLE):
+    for name in (*devices.SLURM_SETS, HELD, VISIBLE, "SUBMITIT_EXECUTOR", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices, "_bound", None)
 
@@ -105,13 +105,45 @@ def test_a_killed_holder_gives_its_device_back(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [*devices.SLURM_SETS, HELD])
-def test_within_an_allocation_or_another_lease_nothing_is_touched(name, tmp_path, monkeypatch):
-    monkeypatch.setenv(VISIBLE, "A,B")
+@pytest.mark.parametrize("visible", ["A", "A,B"])
+def test_in_a_job_of_its_own_or_within_another_lease_nothing_is_touched(name, visible, tmp_path, monkeypatch):
+    monkeypatch.setenv(VISIBLE, visible)
     monkeypatch.setenv(name, "1")
+    if visible != "A":
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     with device_lease(folder=tmp_path / "locks") as names:
         assert names == ()
-        assert os.environ[VISIBLE] == "A,B"
+        assert os.environ[VISIBLE] == visible
     assert not (tmp_path / "locks").exists()
+
+
+def test_jobs_that_share_an_allocation_share_out_its_devices(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_GPUS", "4,5")  # numbers of the node; the job sees them by others
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    rows = run_jobs(tmp_path, monkeypatch, [1] * 4)
+    assert {name for _, _, names in rows for name in names} == {"A", "B"}
+    assert_never_two_on_one(rows)
+
+
+def test_an_allocation_of_four_gives_each_point_another_and_has_locks_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv(VISIBLE, "0,1,2,3")
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0,1,2,3")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    taken = devices.ExitStack()
+    with device_lease(poll_s=0.01) as first:
+        (folder,) = tmp_path.iterdir()
+        assert folder.name.endswith("-77")
+        assert not devices._try_lock(folder / "device-0.lock", taken)
+        assert devices._try_lock(folder / "device-1.lock", taken)
+        monkeypatch.delenv(HELD)  # as in another process
+        monkeypatch.setenv(VISIBLE, "0,1,2,3")
+        with device_lease(poll_s=0.01) as second:
+            assert (first, second) == (("0",), ("2",))
+        monkeypatch.setenv("SLURM_JOB_ID", "78")  # in its own numbers the first device is another one
+        with device_lease(poll_s=0.01) as other:
+            assert other == ("0",)
+    taken.close()
 
 
 def test_without_devices_nothing_is_touched(tmp_path, monkeypatch):

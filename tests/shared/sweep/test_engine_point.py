@@ -14,7 +14,7 @@ from shared.config import check_config
 from shared.errors import ConfigError, RunInterrupted, TrainingError
 from shared.resume import find_run
 from shared.run_dir import RunDirectory, unfinished_runs
-from shared.sweep import exclusive_files
+from shared.sweep import engine_point, exclusive_files
 from shared.sweep.claim import LeaseLost
 from shared.sweep.engine_point import EnginePoint, PointWatch, disk_of, run
 from shared.sweep.objective import DataChangedError
@@ -56,6 +56,26 @@ def test_the_outcome_is_plain_and_says_what_was_measured(whole):
     assert work.claim.epochs == [0, 1]
     assert work.claim.facts[0] == {"run": outcome["run"]}
     assert work.claim.facts[1]["initial_weights"] == outcome["initial_weights"]
+
+
+def test_a_metric_that_is_not_defined_and_a_norm_that_overflowed_are_null(tmp_path, whole):
+    work, outcome = whole
+    former = run_of(outcome)
+    copy = RunDirectory(shutil.copytree(former.path, tmp_path / "run"))
+    with (copy.path / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row |= {"val/auroc": "nan", "train/gradient_norm": "inf"}
+    with (copy.path / "metrics.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    again = engine_point._outcome(work, check_config(work.config), copy)
+    assert json.loads(json.dumps(again, allow_nan=False)) == again
+    assert again["metrics"]["val/auroc"] is None
+    assert [epoch["gradient_norm"] for epoch in again["epochs"]] == [None, None]
+    assert again["score"] == outcome["score"]
+    assert again["metrics"]["val/loss"] == outcome["metrics"]["val/loss"]
 
 
 def test_a_point_opens_train_and_val_and_nothing_else(whole):

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,7 @@ def test_the_main_run_takes_the_rate_from_the_sweep(facts, points):
     assert load(facts.folder / "optimal_lr.json") == {
         "schema": 1, "lr": 1e-3, "score": 1.0, "uncertainty": "one seed, no interval", "direction": "min",
         "point": points[2].id, "stage": 0, "points": 5, "at_edge": False, "note": "",
+        "generation": 0, "space": dict(facts.space),
     }  # fmt: skip
     found = rate_from_sweep({"lr": 1.0, "lr_from": str(facts.folder)}, facts.folder.parent)
     assert found["lr"] == 1e-3
@@ -77,6 +79,20 @@ def test_an_unfinished_sweep_names_no_rate_for_others(facts, points):
     assert not (facts.folder / "optimal_lr.json").exists()
     content = load(facts.folder / "lr_sweep_cumulative.json")
     assert (content["complete"], content["best"]["lr"]) == (False, 1e-3)
+
+
+def test_the_rate_is_withdrawn_while_points_are_missing_and_its_time_is_that_of_the_search(facts, points):
+    path = facts.folder / "optimal_lr.json"
+    write_exports(facts, points, pictures=False)
+    os.utime(path, (1000, 1000))
+    write_exports(facts, points, pictures=False)
+    assert path.stat().st_mtime == 1000, "nothing new was found, so it is not the latest"
+    write_exports(replace(facts, generation=1, complete=False), points, pictures=False)
+    assert not path.exists()
+    (facts.folder / "best.json").write_text("{}")
+    write_exports(facts, points, pictures=False)
+    assert path.exists()
+    assert not (facts.folder / "best.json").exists(), "of a search that was no sweep of rates"
 
 
 def test_a_table_is_ranked_and_says_what_is_not_known(facts, points):

@@ -4,14 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared.errors import ConfigError
 from shared.sweep import exclusive_files
-from shared.sweep.halving import HalvingRule, SuccessiveHalving, goes_on
-
-
-def test_rungs_stand_at_powers_of_eta():
-    assert [epochs for epochs in range(1, 100) if HalvingRule(1, 3).is_rung(epochs)] == [1, 3, 9, 27, 81]
-    assert [epochs for epochs in range(1, 40) if HalvingRule(5, 2).is_rung(epochs)] == [5, 10, 20]
+from shared.sweep.halving import SuccessiveHalving, goes_on
+from shared.sweep.halving_rule import HalvingRule
 
 
 @pytest.mark.parametrize(
@@ -36,14 +31,6 @@ def test_the_best_part_goes_on(own, others, eta, direction, expected):
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="direction is 'up'; allowed are min, max"):
         goes_on(1.0, [], 2, "up")
-    with pytest.raises(ConfigError, match=r"halving.eta is 1; it must be a whole number from 2 on"):
-        HalvingRule(1, 1)
-    with pytest.raises(ConfigError, match=r"halving.first_epoch is True"):
-        HalvingRule(True, 2)
-    with pytest.raises(ConfigError, match=r"halving is \{'eta': 3\}; allowed are null and"):
-        HalvingRule.of({"halving": {"eta": 3}})
-    assert HalvingRule.of({"halving": None}) is None
-    assert HalvingRule.of({"halving": {"first_epoch": 2, "eta": 4}}) == HalvingRule(2, 4)
 
 
 def trained(folder, point, curve, rule, generation=0, direction="min", callback=None):

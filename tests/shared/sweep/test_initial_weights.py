@@ -5,12 +5,11 @@ import torch
 from torch import nn
 
 from shared.errors import TrainingError
-from shared.sweep.initial_weights import InitialWeights, begin_alike, check_data, check_weights
-from shared.sweep.objective import DataChangedError, PointWork
+from shared.sweep.initial_weights import InitialWeights, begin_alike, check_weights
+from shared.sweep.objective import PointWork
 from shared.weights import weights_sha256
 
 RATE = {"optimizer.lr": 1e-4}
-FACTS = {"data_hash": "d" * 64, "fingerprint": None}
 
 
 def test_only_what_is_set_behind_the_network_leaves_the_weights_alone():
@@ -27,17 +26,6 @@ def test_points_of_a_rate_sweep_must_begin_with_equal_weights(tmp_path):
         check_weights(tmp_path, 0, RATE, "b" * 64)
     check_weights(tmp_path, 1, RATE, "b" * 64)  # another generation has other code
     check_weights(tmp_path, 0, {"model": "other"}, "b" * 64)
-
-
-def test_points_must_see_the_same_data_unless_these_are_swept(tmp_path):
-    check_data(tmp_path, 0, RATE, FACTS, keep=False)
-    check_data(tmp_path, 0, RATE, FACTS, keep=False)
-    other = FACTS | {"data_hash": "e" * 64}
-    with pytest.raises(DataChangedError, match=r"data.0.json tells of \(data_hash differ\).*on_change=rerun"):
-        check_data(tmp_path, 0, RATE, other, keep=False)
-    check_data(tmp_path, 0, RATE, other, keep=True)
-    check_data(tmp_path, 0, {"data.num_stories": 5}, other, keep=False)
-    check_data(tmp_path, 1, RATE, other, keep=False)
 
 
 def test_a_damaged_file_is_set_aside_and_written_anew(tmp_path):

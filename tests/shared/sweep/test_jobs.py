@@ -4,12 +4,13 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared.errors import ConfigError, RunInterrupted
-from shared.sweep import jobs
+from shared.sweep import contexts, jobs
 from shared.sweep.jobs import in_turn, job_overrides, launcher_job, run_job
 from tests.fabricate.toy_sweep import epochs_run, planned, toy_search
 
@@ -178,6 +179,25 @@ def test_a_point_whose_job_is_killed_saves_and_leaves(tmp_path, monkeypatch):
         time.sleep(0.05)
     view = search.ledger().point(id)
     assert (view.state, view.error) == ("interrupted", "stopped by SIGTERM")
+
+
+def test_a_job_whose_code_was_changed_starts_no_process(tmp_path, monkeypatch):
+    search = toy_search(tmp_path)
+    id = planned(search, 7e-5)[0]
+    monkeypatch.setattr(contexts, "code_hash_now", lambda primary, objective: "another")
+    monkeypatch.setattr(jobs, "_context", None)
+    with pytest.raises(ConfigError, match=r"the code was changed while the sweep .*toy ran"):
+        run_job(search.folder, id)
+    assert search.ledger().point(id).history == ()
+
+
+def test_the_process_that_imports_the_code_looks_itself_and_leaves_the_point_alone(tmp_path, monkeypatch, capfd):
+    search, real = toy_search(tmp_path), jobs._task
+    id = planned(search, 7e-5)[0]
+    monkeypatch.setattr(jobs, "_task", lambda *given: replace(real(*given), code_hash="of when the job began"))
+    assert run_job(search.folder, id) == "planned"
+    assert search.ledger().point(id).history == ()
+    assert f"point {id}: the code was changed while the sweep {search.folder} ran" in capfd.readouterr().err
 
 
 def test_jobs_get_folder_and_point_and_nothing_else(tmp_path):

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from shared.errors import DataError
 from shared.sweep import exclusive_files, machine
 from shared.sweep import lease as leases
 from shared.sweep.exclusive_files import read, replace
@@ -138,6 +139,17 @@ def test_errors_of_the_file_system_do_not_end_the_heartbeat(tmp_path, monkeypatc
     before = read(tmp_path / "b.json")["beat"]
     broken.clear()
     wait_for(lambda: read(tmp_path / "b.json")["beat"] > before)
+    assert not heartbeat.lost.is_set()
+    heartbeat.stop()
+
+
+def test_an_event_that_this_version_cannot_read_does_not_end_the_heartbeat(tmp_path):
+    def is_lost():
+        raise DataError("a.0003.json has schema 2, and this version reads up to 1")
+
+    heartbeat = Heartbeat(tmp_path / "b.json", 0.01, is_lost)
+    heartbeat.start()
+    wait_for(lambda: heartbeat.num_errors > 3 and (read(tmp_path / "b.json") or {}).get("beat", 0) > 3)
     assert not heartbeat.lost.is_set()
     heartbeat.stop()
 

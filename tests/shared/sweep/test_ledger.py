@@ -205,6 +205,24 @@ def test_a_claim_waits_for_an_unreadable_event_and_goes_on(tmp_path, monkeypatch
     assert ledger.claim(id, job=None).lease.event == 0
 
 
+def test_a_damaged_event_that_stays_ends_a_claim_and_a_retry_with_one_sentence(tmp_path, monkeypatch):
+    def refuse(path, is_whole):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(event_files, "GRACE_S", 0.1)
+    monkeypatch.setattr("shared.sweep.ledger.UNSEEN_S", 0.4)
+    monkeypatch.setattr(exclusive_files, "set_aside", refuse)
+    ledger, (id, failed) = planned(tmp_path, 0.1, 0.2)
+    with ledger.claim(failed, job=None) as claim:
+        claim.failed("no", final=True)
+    for point, n, act in ((id, 0, lambda: ledger.claim(id, job=None)), (failed, 2, lambda: ledger.retry(None))):
+        path = event_path(tmp_path, point, n)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{")
+        with pytest.raises(DataError, match=rf"{path.name} is damaged and cannot be renamed; the folder of a"):
+            act()
+
+
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path):
     ledger, (id,) = planned(tmp_path)
     ledger.claim(id, job=None)
@@ -264,6 +282,22 @@ def test_a_damaged_plan_is_set_aside_and_its_number_is_free(tmp_path, content):
     assert ledger.plan(proposals(0.5), space={}, after=1)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"id": "../../../outside"}, {"id": "0" * 11}, {"id": "0" * 12 + "\n"}, {"number": -1}, {"number": "0"},
+     {"stage": 0.5}, {"stage": True}],
+)  # fmt: skip
+def test_a_plan_whose_points_are_none_is_no_plan(tmp_path, wrong):
+    point = {"id": "0" * 12, "number": 0, "stage": 0, "values": {"lr": 0.1}, "overrides": ["lr=0.1"]}
+    content = {"schema": 1, "generation": 0, "space": {}, "points": [point]}
+    exclusive_files.create(tmp_path / "plans" / "0000.json", content)
+    assert len(SweepLedger(tmp_path).points()) == 1
+    exclusive_files.create(tmp_path / "plans" / "0001.json", content | {"points": [point | wrong]})
+    ledger = SweepLedger(tmp_path, read_only=True)
+    assert [plan.number for plan in ledger.plans()] == [0]
+    assert "0001.json is empty, truncated or of another shape" in ledger.notices[0]
+
+
 def test_an_outcome_that_is_no_json_is_refused_and_the_point_is_still_held(tmp_path):
     ledger, (id,) = planned(tmp_path)
     claim = ledger.claim(id, job=None)
@@ -296,3 +330,27 @@ def test_importing_the_ledger_loads_nothing_heavy(repo_root):
     code = f"import sys, shared.sweep.ledger; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_damaged_plan_comes_back_from_its_copy_so_that_no_point_is_planned_twice(tmp_path):
+    _, ids = planned(tmp_path, 1e-4)
+    path = tmp_path / "plans" / "0000.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20])
+    onlooker = SweepLedger(tmp_path, read_only=True)
+    assert [view.id for view in onlooker.points()] == ids
+    assert path.read_bytes() == whole[:20]
+    mending = SweepLedger(tmp_path)
+    assert [view.id for view in mending.points()] == ids
+    assert path.read_bytes() == whole
+    assert f"{path} is restored from plans.copies/0000.json." in mending.notices
+    (tmp_path / "plans.copies" / "0000.json").unlink()
+    assert [view.id for view in SweepLedger(tmp_path).points()] == ids
+    assert (tmp_path / "plans.copies" / "0000.json").read_bytes() == whole, "of a sweep without copies"
+
+
+def test_a_folder_named_like_an_event_is_one_sentence(tmp_path):
+    _, (id,) = planned(tmp_path, 1e-4)
+    (tmp_path / "ledger" / id[:2] / f"{id}.0000.json").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"0000\.json is a folder where the file of an event must be; move it"):
+        SweepLedger(tmp_path).points()

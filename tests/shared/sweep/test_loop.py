@@ -9,9 +9,12 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from rich.console import Console
 
-from shared.errors import RunInterrupted, TrainingError
+from shared.errors import ConfigError, RunInterrupted, TrainingError
+from shared.sweep import contexts, exclusive_files
 from shared.sweep import loop as loops
+from shared.sweep.grid import GridPlanner
 from shared.sweep.loop import SweepLoop
+from shared.sweep.plans import Proposal
 from shared.sweep.point_process import Task, measure
 from tests.fabricate.toy_sweep import rates_planner, toy_search
 
@@ -30,7 +33,7 @@ class Launcher:
         for id in ids:
             if self.before is not None:
                 self.before(len(self.launches), id)
-            measure(Task(self.search.folder, id, dict(self.search.settings), code_hash="c"))
+            measure(Task(self.search.folder, id, dict(self.search.settings), self.search.code_hash()))
 
 
 def swept(search, before=None, rates=RATES, launcher=None):
@@ -74,7 +77,7 @@ def test_again_it_launches_nothing_and_with_more_values_only_those(tmp_path):
 def test_a_launcher_that_breaks_down_is_told_and_the_rest_is_launched_again(tmp_path):
     def break_down(launch, id):
         if launch in (1, 2, 3, 4):
-            measure(Task(search.folder, id, dict(search.settings), code_hash="c"))
+            measure(Task(search.folder, id, dict(search.settings), search.code_hash()))
             raise RuntimeError("a worker process was unexpectedly terminated\nmore")
 
     search = toy_search(tmp_path)
@@ -172,6 +175,68 @@ def test_a_point_that_somebody_else_runs_is_waited_for(tmp_path, monkeypatch):
     assert said.getvalue().count(told) == 1
 
 
+@pytest.mark.parametrize("comes", ["retry", "plan"])
+def test_a_point_that_comes_while_it_waits_is_begun_at_once(tmp_path, monkeypatch, comes):
+    monkeypatch.setattr(loops, "LONGEST_WAIT_S", 0.2)
+    search, rates = toy_search(tmp_path), RATES[:2]
+    ledger, planner = search.ledger(), rates_planner(*rates)
+    ledger.plan(planner.propose([])[: 2 if comes == "retry" else 1], space=planner.space(), after=0)
+    slow = ledger.claim(ledger.points()[0].id, job="elsewhere")
+    if comes == "retry":
+        ledger.claim(ledger.points()[1].id, job=None).failed("no room", final=True)
+    else:
+        monkeypatch.setattr(GridPlanner, "propose", lambda self, points: None)  # the other sweeper plans the second
+
+    def come_later():
+        time.sleep(0.5)
+        if comes == "retry":
+            assert search.ledger().retry(None) == 1
+        else:
+            another = rates_planner(*rates)
+            proposals = [Proposal({"optimizer.lr": RATES[1]}, (f"optimizer.lr={RATES[1]}",))]
+            assert search.ledger().plan(proposals, space=another.space(), after=1)
+        deadline = time.monotonic() + 20
+        while search.ledger().points()[-1].state != "done" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        states.append(search.ledger().points()[-1].state)
+        with slow:
+            slow.done({"score": 0.25, "epochs": []})
+
+    states = []
+    thread = threading.Thread(target=come_later)
+    thread.start()
+    points, launcher, _ = swept(search, rates=rates)
+    thread.join()
+    assert states == ["done"], "it did not wait for the slow one"
+    assert [len(ids) for ids in launcher.launches] == [1]
+    assert [view.state for view in points] == ["done", "done"]
+
+
+def test_a_sweeper_stops_when_another_has_begun_anew(tmp_path):
+    def begin_anew(launch, id):
+        content = {"schema": 1, "mode": "rerun", "code_hash": "other", "t": 0.0, "host": "h"}
+        exclusive_files.create(search.folder / "contexts" / "0001.json", content)
+
+    class Quiet(Launcher):
+        def launch(self, job_overrides, initial_job_idx):
+            begin_anew(1, None)
+
+    search = toy_search(tmp_path)
+    sentence = r"another sweeper has begun the points of .*toy anew with other code \(generation 1, here 0\); this one"
+    with pytest.raises(ConfigError, match=sentence):
+        swept(search, launcher=Quiet(search))
+    assert search.ledger().points() == [], "it has planned nothing in the new generation"
+
+
+def test_a_sweeper_whose_code_was_changed_says_so_and_launches_nothing(tmp_path, monkeypatch):
+    search = toy_search(tmp_path)
+    monkeypatch.setattr(contexts, "code_hash_now", lambda primary, objective: "another")
+    launcher = Launcher(search)
+    with pytest.raises(ConfigError, match=r"the code was changed while the sweep .*toy ran, .*; start it again"):
+        swept(search, launcher=launcher)
+    assert launcher.launches == []
+
+
 def test_two_sweepers_of_one_search_share_its_points(tmp_path):
     search = toy_search(tmp_path)
     others = []
@@ -213,3 +278,37 @@ def test_damage_in_the_ledger_is_told_and_the_point_run_again(tmp_path):
     assert [view.state for view in points] == ["done"] * 3
     assert [len(ids) for ids in launcher.launches] == [1]
     assert f"{done.name}.damaged-" in said.getvalue().replace("\n", "")
+
+
+def test_the_best_of_before_is_withdrawn_as_soon_as_points_are_missing(tmp_path):
+    def look(launch, id):
+        seen.append(best.exists())
+
+    search, seen = toy_search(tmp_path), []
+    swept(search)
+    best = search.folder / "optimal_lr.json"
+    best.write_text("{}")
+    swept(search)
+    assert best.exists(), "nothing is missing"
+    swept(search, look, rates=(*RATES, 2e-3))
+    assert seen == [False]
+
+
+def test_exports_that_cannot_be_written_stop_no_sweep_and_are_told_once(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loops, "rebuild_exports", full)
+    points, _, said = swept(toy_search(tmp_path, at_once=1))
+    assert [view.state for view in points] == ["done"] * 3
+    assert said.getvalue().count("the exports cannot be written for now (OSError: [Errno 28] No space left") == 1
+
+
+def test_what_is_settled_is_never_more_than_the_total(tmp_path):
+    search = toy_search(tmp_path)
+    swept(search)
+    said = io.StringIO()
+    planner = rates_planner(*RATES)
+    planner.total = 2  # as of a search in stages whose range holds more points than it plans itself
+    SweepLoop(search, planner, Launcher(search).launch, "Toy", Console(file=said, width=400)).run()
+    assert "3 of 3 points are settled already" in said.getvalue()

@@ -216,4 +216,10 @@ def test_space_is_plain_and_total_is_told():
         "stages": 2,
     }  # fmt: skip
     assert planner.propose([])[0].overrides == ("optimizer.head_lr=1e-05",)
-    assert planner.score({"score": 1.5}) == 1.5
+
+
+def test_stages_of_a_sweep_that_had_fewer_rates_a_stage_are_not_called_short_of_room():
+    first = run_all(HierarchicalRates(1e-5, 1e-2, points_per_stage=4, stages=3), [], bowl(1e-3))
+    more = HierarchicalRates(1e-5, 1e-2, points_per_stage=5, stages=3)
+    run_all(more, first, bowl(1e-3))
+    assert more.notes == []

@@ -122,6 +122,16 @@ def test_retry_takes_numbers_and_ids_and_says_how_to_go_on(filled, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "0 points may be tried again"
 
 
+def test_retry_sets_aside_a_damaged_event_that_has_the_next_number(filled, capsys):
+    failed = filled.ledger.points()[6]
+    path = filled.folder / "ledger" / failed.id[:2] / f"{failed.id}.{failed.last_event + 1:04d}.json"
+    path.write_bytes(b"")
+    assert main(["retry", str(filled.folder), "--all"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "1 point may be tried again"
+    assert json.loads(path.read_text())["kind"] == "retry"
+    assert len(list(path.parent.glob(f"{path.name}.damaged-*"))) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -228,3 +238,18 @@ def test_exports_that_cannot_be_written_are_one_sentence(filled, monkeypatch):
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     with pytest.raises(ConfigError, match=r"the exports cannot be written to .*lr: Read-only file system"):
         main(["table", str(filled.folder)])
+
+
+def test_who_reads_only_the_head_gets_no_stack_trace(filled):
+    command = [sys.executable, "-m", "shared.sweep", "status", str(filled.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as status:
+        status.stdout.close()
+        err = status.stderr.read()
+        assert status.wait(timeout=20) == 141
+    assert err == ""
+
+
+def test_a_point_that_is_tried_again_takes_the_best_back(filled):
+    (filled.folder / "optimal_lr.json").write_text("{}")
+    assert main(["retry", str(filled.folder), "--all"]) == 0
+    assert not (filled.folder / "optimal_lr.json").exists()

@@ -167,7 +167,6 @@ def test_points_of_another_space_do_not_count():
         "total": 2,
         "axes": {"lr": {"low": 1e-5, "high": 1e-1, "log": True, "whole": False}, "model": {"values": ["a", "b"]}},
     }
-    assert planner.score({"score": 2}) == 2.0
 
 
 def test_suggestions_stay_inside_and_keep_plus_signs():

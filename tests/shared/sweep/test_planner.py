@@ -48,4 +48,3 @@ def test_what_all_planners_promise(name):
     assert not planner.contains(strange.values)
     assert json.loads(json.dumps(planner.space())) == planner.space()
     assert isinstance(planner.notes, list)
-    assert planner.score({"score": 1}) == 1.0

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hydra.core.plugins import Plugins
 
-from shared.entry import CONFIG_FOLDER
+from shared.entry import CONFIG_FOLDER, train
 from shared.errors import ConfigError
 from shared.sweep import plugins
 from shared.sweep.grid import parse_grid
@@ -31,6 +31,7 @@ def test_a_grid_runs_by_the_command_line_goes_on_with_more_values_and_then_does_
     assert last == f"sweep: {last.removeprefix('sweep: ')}"
     assert (ROOT / last.removeprefix("sweep: ")).resolve() == folder
     assert "rank" in first.stderr
+    assert "each point only fits, and its score on val decides; for whole runs" in first.stderr
     made = {path.name for path in folder.iterdir()}
     assert {"optimal_lr.json", "table.csv", "lr_sweep_cumulative.json", "stage_0.png"} <= made
 
@@ -103,6 +104,19 @@ def test_another_command_than_train_is_refused():
     assert "give hydra/sweeper=basic" in str(stop.value.__cause__)
 
 
+def test_what_breaks_after_a_sweep_has_begun_is_no_wrong_usage(tmp_path, monkeypatch, capsys):
+    def crash(self, arguments):
+        raise OSError(28, "No space left on device")
+
+    arguments = command(tmp_path, "optimizer.lr=1e-5,1e-4")[5:]
+    monkeypatch.setattr("sys.argv", ["train", *arguments])
+    monkeypatch.setattr(plugins.LedgerSweeper, "_run", crash)
+    with pytest.raises(SystemExit) as stop:
+        train("redheart")
+    assert stop.value.code == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
 def test_hydra_knows_the_sweepers_by_the_names_in_the_configuration():
     plugins.register()
     for kind in TYPES:
@@ -130,7 +144,7 @@ def test_hydra_knows_the_sweepers_by_the_names_in_the_configuration():
         ({"lease_s": 0}, "hydra.sweeper.lease_s is 0; it must be above 0"),
         ({"max_disk_gb": float("inf")}, "hydra.sweeper.max_disk_gb is inf; it must be above 0"),
         ({"halving": {"first": 1}}, r"unknown config key hydra.sweeper.halving.first; the nearest is .*first_epoch"),
-        ({"halving": {"first_epoch": 1}}, "hydra.sweeper.halving.eta is None; a whole number from 2 on is needed"),
+        ({"halving": {"first_epoch": 1}}, "hydra.sweeper.halving lacks eta; a whole number from 2 on is needed"),
         ({"retrys": 1}, "unknown config key hydra.sweeper.retrys; the nearest is hydra.sweeper.retries"),
     ],
 )
@@ -153,6 +167,10 @@ def test_a_missing_setting_is_named():
         (["+trainer.num_nodes=2"], "trainer.num_nodes is 2; a point of a sweep runs on one node, so 1 is needed"),
         (["optimizer.lr=0,1e-3"], "optimizer.lr is 0 in the sweep; a learning rate must be above 0"),
         (["optimizer.lr=-1e-3,1e-3"], "optimizer.lr is -0.001 in the sweep"),
+        (["callbacks=redheart,redheart_full"], "callbacks cannot be swept: points keep progress and gradient norms"),
+        (["callbacks.progress.every=1,2"], "callbacks.progress.every cannot be swept"),
+        (["logger=default,none"], "logger cannot be swept: points log to their run directories alone"),
+        (["paths.cache=a,b"], "paths.cache cannot be swept: points of a sweep stand in one place"),
         (["optimizer.lrr=1,2"], "cannot be composed: Could not override 'optimizer.lrr'"),
         (["model=redheart_tiny,nothing"], "cannot be composed: .*Could not find 'model/nothing'"),
         (
@@ -164,6 +182,25 @@ def test_a_missing_setting_is_named():
 def test_what_cannot_be_is_refused_before_anything_runs(tmp_path, arguments, message):
     with pytest.raises(ConfigError, match=message):
         refused(tmp_path, arguments)
+
+
+@pytest.mark.parametrize(("key", "by"), [("trainer.max_epochs", "epochs=3"), ("data.num_stories", "num_samples=100")])
+def test_what_the_sweeper_sets_for_all_points_cannot_be_swept(tmp_path, key, by):
+    settings = GridSettings(**SETTINGS | {"num_samples": 100, "subset_key": "data.num_stories"})
+    with pytest.raises(ConfigError, match=f"{key} is swept, and hydra.sweeper.{by} sets it for all points; give one"):
+        refuse_points("redheart", (), parse_grid([f"{key}=10,20"])[1], settings)
+    free = GridSettings(**SETTINGS | {"epochs": None})
+    assert refuse_points("redheart", (), parse_grid([f"{key}=10,20"])[1], free) == {}
+
+
+def test_each_choice_of_a_group_has_a_hash_of_its_own_whatever_is_swept_beside_it():
+    _, planner = parse_grid(["scheduler=one_cycle,cosine_warm_restarts", "seed=1,2"])
+    alone = refuse_points("redheart", (), parse_grid(["scheduler=one_cycle,cosine_warm_restarts"])[1])
+    assert refuse_points("redheart", (), planner) == alone
+    assert list(alone) == ["scheduler=one_cycle", "scheduler=cosine_warm_restarts"]
+    assert len(set(alone.values())) == 2
+    fixed = ("scheduler.pct_start=0.5",)
+    assert refuse_points("redheart", fixed, parse_grid(["scheduler=one_cycle,one_cycle"])[1]) != alone
 
 
 def refused(tmp_path, arguments):

@@ -3,15 +3,21 @@ import signal
 
 import pytest
 
+from shared import instantiate
 from shared.errors import ConfigError, RunInterrupted
+from shared.sweep import contexts, exclusive_files
 from shared.sweep.point_process import Task, measure, resolve_objective, stoppable
 from tests.fabricate import toy_objective
 from tests.fabricate.toy_sweep import planned, toy_search
 
 
+def task(search, id):
+    return Task(search.folder, id, dict(search.settings), search.code_hash(), job="j", started_by="me")
+
+
 def measured(search, id):
     """Measure a point in this process; returns the kind of the last event and the point."""
-    kind = measure(Task(search.folder, id, dict(search.settings), code_hash="c" * 64, job="j", started_by="me"))
+    kind = measure(task(search, id))
     return kind, search.ledger().point(id)
 
 
@@ -21,7 +27,7 @@ def test_a_point_is_claimed_measured_and_done(tmp_path):
     kind, view = measured(search, id)
     assert (kind, view.state, view.attempts) == ("done", "done", 1)
     assert view.outcome["score"] == pytest.approx(0.1 + 1 / 3)
-    assert view.outcome["code_hash"] == "c" * 64
+    assert view.outcome["code_hash"] == search.code_hash()
     assert [event.kind for event in view.history] == ["running", "opened", "done"]
     assert view.history[0].data["job"] == "j"
     assert view.history[0].data["started_by"] == "me"
@@ -83,6 +89,69 @@ def test_an_interrupted_point_goes_on_in_its_own_run_directory(tmp_path, monkeyp
     assert after.run == view.run
     epochs = [json.loads(line)["epoch"] for line in (tmp_path / "log").read_text().splitlines()]
     assert epochs == [0, 1, 2], "no epoch twice"
+
+
+@pytest.mark.parametrize("way", ["as_another_error", "in_an_import"])
+def test_a_signal_that_somebody_has_made_another_error_of_is_an_interruption(tmp_path, monkeypatch, way):
+    (tmp_path / "slow_import_of_a_test.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(instantiate, "ALLOWED_PREFIXES", ("slow_import_of_a_test.",))
+
+    def swallow(work):
+        if way == "in_an_import":
+            instantiate.resolve_target({"_target_": "slow_import_of_a_test.Network"}, "model")
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception as error:
+            raise ConfigError("model._target_ cannot be imported") from error
+
+    monkeypatch.setattr(toy_objective, "run", swallow)
+    search = toy_search(tmp_path)
+    kind, view = measured(search, planned(search, 7e-5)[0])
+    assert (kind, view.state, view.error, view.final) == ("interrupted", "interrupted", "stopped by SIGTERM", False)
+
+
+def test_an_import_that_a_signal_stops_is_told_as_the_signal(tmp_path, monkeypatch):
+    (tmp_path / "stopped_import_of_a_test.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(instantiate, "ALLOWED_PREFIXES", ("stopped_import_of_a_test.",))
+    with stoppable(), pytest.raises(RunInterrupted, match="stopped by SIGTERM"):
+        instantiate.resolve_target({"_target_": "stopped_import_of_a_test.Network"}, "model")
+
+
+def test_an_outcome_that_is_no_json_is_a_failure_and_not_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.setattr(toy_objective, "run", lambda work: {"score": 1.0, "metrics": {"val/auroc": float("nan")}})
+    search = toy_search(tmp_path, retries=1)
+    id = planned(search, 7e-5)[0]
+    kind, view = measured(search, id)
+    assert (kind, view.state, view.failures, view.interruptions) == ("failed", "failed", 1, 0)
+    assert view.error.startswith("the outcome of point 0 cannot be written: ")
+    assert measured(search, id)[1].final
+
+
+def test_a_point_is_not_begun_with_code_that_was_changed_or_is_not_the_sweeps(tmp_path, monkeypatch):
+    search = toy_search(tmp_path)
+    id = planned(search, 7e-5)[0]
+    begun = task(search, id)
+    with monkeypatch.context() as changed:
+        changed.setattr(contexts, "code_hash_now", lambda primary, objective: "another")
+        with pytest.raises(ConfigError, match=r"the code was changed while the sweep .*toy ran, .*; start it again"):
+            measure(begun)
+        changed.setattr(contexts, "code_hash", lambda primary, objective: "another")
+        with pytest.raises(ConfigError, match="the code here is another than that of the sweep"):
+            measure(task(search, id))
+    assert search.ledger().point(id).history == ()
+    assert measure(begun) == "done"
+
+
+def test_a_point_of_a_former_generation_is_not_begun(tmp_path):
+    search = toy_search(tmp_path)
+    id = planned(search, 7e-5)[0]
+    content = {"schema": 1, "mode": "rerun", "code_hash": search.code_hash(), "t": 0.0, "host": "h"}
+    assert exclusive_files.create(search.folder / "contexts" / "0001.json", content)
+    with pytest.raises(ConfigError, match=r"point 0 is of generation 0 of the sweep .* \(generation 1\)"):
+        measure(task(search, id))
+    assert search.ledger().point(id).history == ()
 
 
 def test_a_run_directory_that_is_gone_means_a_fresh_start(tmp_path, monkeypatch):

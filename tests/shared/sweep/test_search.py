@@ -14,7 +14,8 @@ def test_the_same_search_is_found_again_whatever_may_change(tmp_path):
     again = toy_search(tmp_path, retries=7, on_change="keep", keep_top=1)
     assert again.config_hash == first.config_hash
     assert again.settings["retries"] == 7
-    assert Search.load(first.folder).settings["retries"] == 1, "sweep.json is written once"
+    assert json.loads((first.folder / "sweep.json").read_text())["settings"]["retries"] == 1, "it is written once"
+    assert Search.load(first.folder).settings["retries"] == 7, "limits that were asked for last count for all"
     assert again.ledger().limits.retries == 7
 
 
@@ -114,9 +115,48 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
         toy_search(tmp_path)
 
 
+def test_a_damaged_sweep_file_is_restored_and_still_compared(tmp_path):
+    search = toy_search(tmp_path)
+    path = search.folder / "sweep.json"
+    path.write_text('{"schema": 1}\n')
+    with pytest.raises(ConfigError, match=r"sweep\.json is damaged or of another version"):
+        Search.load(search.folder)
+    said = []
+    with pytest.raises(ConfigError, match="differs in seed"):
+        toy_search(tmp_path, said, config={"optimizer": {"lr": 1e-3}, "seed": 1})
+    assert "sweep.json was damaged and is restored from sweep.copy.json" in said[0]
+    assert Search.load(search.folder) == search
+
+
+def test_points_without_a_sweep_file_belong_to_nobody(tmp_path):
+    search = toy_search(tmp_path)
+    planned(search, 1e-4)
+    (search.folder / "sweep.copy.json").write_text("{")
+    (search.folder / "sweep.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"was damaged \(kept as sweep\.json\.damaged-\w{6}\), and without it nobody"):
+        toy_search(tmp_path)
+
+
+def test_interrupted_points_go_on_with_changed_code_and_that_is_said(tmp_path, monkeypatch):
+    search, said = toy_search(tmp_path), []
+    claim = search.ledger().claim(planned(search, 1e-4)[0], job=None)
+    claim.opened(str(tmp_path))
+    claim.interrupted("stopped")
+    monkeypatch.setattr(contexts, "code_hash", lambda primary, objective: "other")
+    assert toy_search(tmp_path, said).generation == 0
+    assert said == ["the code has changed: 1 points that were begun with the old code go on with the new one"]
+
+
+def test_a_context_that_lacks_its_parts_is_left_out(tmp_path):
+    search = toy_search(tmp_path)
+    (search.folder / "contexts" / "0001.json").write_text('{"mode": "rerun"}\n')
+    assert [context.mode for context in contexts.contexts(search.folder)] == ["first"]
+
+
 def test_a_damaged_sweep_file_is_set_aside_and_written_anew(tmp_path):
     search = toy_search(tmp_path)
     path = search.folder / "sweep.json"
+    (search.folder / "sweep.copy.json").unlink()
     path.write_text(path.read_text()[:40])
     with pytest.raises(ConfigError, match=r"sweep\.json is damaged or of another version; give the sweep's command"):
         Search.load(search.folder)

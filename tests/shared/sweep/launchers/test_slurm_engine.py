@@ -1,4 +1,4 @@
-"""Fits of the real engine on a real SLURM: one that is stopped ends where the uninterrupted one does."""
+"""Fits of the real engine on a real SLURM: one that is stopped ends where an undisturbed one without SLURM does."""
 
 import os
 import subprocess
@@ -21,9 +21,9 @@ TINY = (
 
 
 @pytest.fixture(scope="module")
-def whole(slurm, tmp_path_factory) -> Launched:
-    """Run the sweep that nobody disturbs."""
-    with launched("submitit_slurm", tmp_path_factory.mktemp("whole"), *TINY, environ=slurm) as sweep:
+def whole(tmp_path_factory) -> Launched:
+    """Run the sweep that nobody disturbs, without SLURM."""
+    with launched("basic", tmp_path_factory.mktemp("whole"), *TINY) as sweep:
         return sweep.end()
 
 
