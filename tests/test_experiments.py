@@ -31,9 +31,9 @@ def late_fusion(cache, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "experiment",
-    # The quick ones differ in data and in network; the others compose in test_conf.py and are run by `make test-slow`.
+    # All compose in test_conf.py; those that are slow here are run by `make test-slow`.
     [
-        pytest.param(name, marks=() if name in ("late_fusion_no_x", "metadata") else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "late_fusion_no_x" else pytest.mark.slow)
         for name in CT_EXPERIMENTS
         if name != "late_fusion"
     ],

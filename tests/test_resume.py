@@ -122,6 +122,7 @@ def test_a_truncated_last_checkpoint_is_passed_over_and_named(uninterrupted, cac
     assert_equal(uninterrupted, resumed)
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_fit_and_report_does_not_fit_again(uninterrupted, cache, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         crash_in_report(patch)

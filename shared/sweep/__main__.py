@@ -129,6 +129,9 @@ def _point_named(overview: dict[str, Any], name: str) -> str:
         raise ConfigError(
             f"{name!r} names {len(found) or 'no'} points; give a number of status, or an id's first digits"
         )
+    lease = found[0]["lease"]
+    if lease is not None and lease["void"] is not None:
+        raise ConfigError(f"nobody runs point {name} any more ({lease['void']}): the sweep's command goes on with it")
     if not found[0]["final"]:
         raise ConfigError(f"point {name} is {found[0]['state']}; only points that failed for good are tried again")
     return str(found[0]["id"])

@@ -57,7 +57,9 @@ def fixed_config(primary: str, fixed: tuple[str, ...], planner: Planner) -> tupl
     nodes = settings.plain["trainer"].get("num_nodes", 1)
     if nodes != 1:
         raise ConfigError(f"trainer.num_nodes is {nodes}; a point of a sweep runs on one node, so 1 is needed")
-    if settings.plain["optimizer"].get("lr_from") is not None and RATE_KEY not in _swept(planner):
+    if settings.plain["optimizer"].get("lr_from") is not None:
+        if RATE_KEY in _swept(planner):
+            raise ConfigError(f"{RATE_KEY}_from is given to a sweep over {RATE_KEY}: leave it out")
         found = rate_from_sweep(settings.plain["optimizer"], settings.sweeps)
         settings.plain["optimizer"] = found
         kept = [argument for argument in fixed if argument.split("=")[0].lstrip("+") != f"{RATE_KEY}_from"]

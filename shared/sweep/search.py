@@ -265,6 +265,11 @@ def _refuse_another(path: Path, given: Mapping[str, Any]) -> None:
     keys += differing_keys(there["config"], given["config"])
     if not there["config"] and sorted(there["overrides"]) != sorted(given["overrides"]):
         keys.append("overrides")
+    if keys == ["hydra.sweeper.lease_s"]:
+        raise ConfigError(
+            f"hydra.sweeper.lease_s is {new['lease_s']:g}, and that of the sweep {path.parent} is {old['lease_s']:g}: "
+            "all who share a ledger must agree when a lease is over; give the sweep's"
+        )
     if keys:
         shown = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
         raise ConfigError(

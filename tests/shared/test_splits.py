@@ -52,9 +52,10 @@ def random_table(seed):
     return np.array(label), np.array(group), shares
 
 
-def test_a_thousand_random_tables():
+@pytest.mark.parametrize("num_tables", [250, pytest.param(1000, marks=pytest.mark.slow)])
+def test_random_tables(num_tables):
     outcomes = {"split": 0, "few groups": 0, "small train": 0}
-    for seed in range(1000):
+    for seed in range(num_tables):
         label, group, shares = random_table(seed)
         num_groups = len(np.unique(group))
         try:

@@ -55,7 +55,7 @@ def assert_same_weights(one: RedHeartModule, other: RedHeartModule) -> None:
 
 
 @pytest.mark.usefixtures("accelerator")
-@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_offloading_amid_a_step_leaves_a_step_that_goes_on(plain: RedHeartModule, step: int) -> None:
     module = story_module(micro_batch=1, activation_checkpointing=True, optimizer=MOMENTUM)
     memory = EndOfMemory(module, {2 * step})  # the second row of the step

@@ -23,7 +23,10 @@ def advised(*folders):
     return suggest([judge(record) for record in records], compare(records))
 
 
-@pytest.mark.parametrize(("primary", "experiment"), [("battery", "late_fusion"), ("spectra", "cnn_xattn")])
+@pytest.mark.parametrize(
+    ("primary", "experiment"),
+    [("battery", "late_fusion"), pytest.param("spectra", "cnn_xattn", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("rule", GRAVITY)
 def test_every_move_of_every_rule_composes(rule, primary, experiment, tmp_path):
     typed = (f"+experiment={experiment}", "scheduler=constant")

@@ -87,6 +87,7 @@ def test_two_processes_do_the_steps_of_one_in_pieces_of_a_batch(one_process, two
     assert "LOCAL_RANK" not in os.environ
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(WAIT_S)
 def test_a_rank_that_is_killed_ends_the_fit_with_one_sentence(cache, tmp_path, monkeypatch):
     act_at(monkeypatch, (0, 2), lambda: other_rank().kill())

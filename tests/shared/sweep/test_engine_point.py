@@ -114,6 +114,7 @@ def test_a_point_that_was_done_but_not_written_down_is_only_measured(whole, monk
     assert {**run(again), "peak_rss_mb": 0} == {**outcome, "peak_rss_mb": 0}
 
 
+@pytest.mark.slow
 def test_an_interrupted_point_goes_on_and_ends_with_the_same_number(whole, cache, tmp_path, monkeypatch):
     original, seen = PointWatch.on_train_batch_end, []
 

@@ -150,6 +150,17 @@ def test_retry_refuses_what_it_cannot_mean(filled, arguments, sentence):
     assert contents(filled.folder) == before
 
 
+def test_retry_of_a_point_whose_process_is_gone_says_what_goes_on_with_it(sweep):
+    sweep.plan([{"optimizer.lr": 1e-4}])
+    code = (
+        "import sys; from pathlib import Path; from shared.sweep.ledger import SweepLedger\n"
+        "ledger = SweepLedger(Path(sys.argv[1])); ledger.claim(ledger.points()[0].id, job=None)"
+    )
+    subprocess.run([sys.executable, "-c", code, sweep.folder], check=True)
+    with pytest.raises(ConfigError, match=r"nobody runs point 0 any more \(process .* is gone\): the sweep's command"):
+        main(["retry", str(sweep.folder), "0"])
+
+
 def test_watch_ends_when_all_is_settled(sweep, capsys):
     for stage, rates in enumerate(RATES):
         sweep.plan([{"optimizer.lr": rate} for rate in rates], stage)

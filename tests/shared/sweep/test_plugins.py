@@ -59,6 +59,7 @@ def test_a_grid_runs_by_the_command_line_goes_on_with_more_values_and_then_does_
     assert len(epochs_run(tmp_path)) == 6
 
 
+@pytest.mark.slow
 def test_failures_end_with_1_and_name_the_points_but_a_diverged_fit_is_a_result(tmp_path):
     modes = {"optimizer.lr=0.0001": "fail", "optimizer.lr=0.001": "diverge"}
     done = sweep(tmp_path, "optimizer.lr=1e-5,1e-4,1e-3", "hydra.sweeper.retries=0", TOY_MODES=json.dumps(modes))
@@ -223,6 +224,11 @@ def test_the_rate_of_the_newest_sweep_is_pinned_when_the_sweep_begins(tmp_path):
     assert checked.plain["optimizer"]["lr"] == 3e-4
     assert f"optimizer.lr_from='{folder}'" in fixed
     assert "optimizer.lr_from=latest" not in fixed
+
+
+def test_a_found_rate_beside_a_swept_one_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"optimizer\.lr_from is given to a sweep over optimizer\.lr: leave it out"):
+        refused(tmp_path, ["optimizer.lr_from=latest", "optimizer.lr=1e-3,1e-4"])
 
 
 def test_an_objective_that_is_not_there_is_refused_without_importing_it():

@@ -27,7 +27,8 @@ def test_the_same_search_is_found_again_whatever_may_change(tmp_path):
         ({"epochs": 4}, "differs in hydra.sweeper.epochs"),
         ({"num_samples": 10}, "differs in hydra.sweeper.num_samples"),
         ({"sweeper": "optuna"}, "differs in sweeper"),
-        ({"lease_s": 60.0}, "differs in hydra.sweeper.lease_s"),
+        ({"lease_s": 60.0}, r"lease_s is 60, and that of the sweep .* is 3: all who share .* must agree"),
+        ({"lease_s": 60.0, "epochs": 4}, "differs in hydra.sweeper.epochs, hydra.sweeper.lease_s"),
     ],
 )
 def test_another_search_is_refused_in_the_same_folder(tmp_path, changes, key):

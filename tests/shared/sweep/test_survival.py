@@ -136,7 +136,7 @@ def started_for(folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_three_kills_leave_the_same_table(tmp_path, launcher, table_of_five):
     assert survive(tmp_path / "killed", 1, launcher, 3, random.Random(SEED)) >= 2
     check(tmp_path / "killed", 5, table_of_five)

@@ -109,6 +109,7 @@ def test_finished_rounds_are_taken_over_and_give_the_same_numbers(finetuned, ori
         shutil.rmtree(again)
 
 
+@pytest.mark.slow
 def test_an_interrupted_round_goes_on_in_its_own_directory(finetuned, origin, outputs, monkeypatch):
     config = finetuned[0].copy()
     config.model.init_from = str(origin)
