@@ -47,6 +47,7 @@ def test_wrong_words_are_named_and_exit_with_2(override, words, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_errors_of_the_run_are_one_sentence(tmp_path):
     missing = run("data=battery_ct", f"data.root={tmp_path}/none", f"paths.outputs={tmp_path}/o")
     assert missing.returncode == 1
