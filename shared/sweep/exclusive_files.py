@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shared.atomic import sync_folder
 from shared.sweep.machine import is_alive, machine_tag
 
 TEMPORARY = ".tmp"
@@ -54,7 +55,7 @@ def create(path: Path, content: dict[str, Any]) -> bool:
     if created is None:
         created = _create_without_links(path, data)
     if created:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     return created
 
 
@@ -207,12 +208,3 @@ def _create_without_links(path: Path, data: bytes) -> bool:
         return path.stat().st_ino == inode
     except FileNotFoundError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -64,17 +65,17 @@ class LedgerSweeper(Sweeper):
                 )
             self._run(arguments)
 
+    @abstractmethod
     def parse(self, arguments: list[str], settings: Any) -> "tuple[tuple[str, ...], Planner]":
         """Split the arguments into those that are the same for every point and the planner of the rest.
 
         Raises:
             ConfigError: If they cannot be searched.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def settings_type(self) -> "type[SweepSettings]":
         """The dataclass of the sweeper's settings."""
-        raise NotImplementedError
 
     def _run(self, arguments: list[str]) -> None:
         from rich.console import Console
